@@ -1,0 +1,22 @@
+"""The one exception for whatever a user can feed in."""
+
+
+class InputError(ValueError):
+    """An input that can't be used, said in one sentence: what it is, what was expected, what to do.
+
+    Parameters
+    ----------
+    subject
+        What is wrong: a file's path, an option's name.
+    problem
+        What was found there.
+    expected
+        What is accepted instead; may go on with what to do.
+
+    >>> str(InputError("scan.nii.gz", "4-D image (64, 64, 30, 120)", "2-D or 3-D. Pick one volume first."))
+    'scan.nii.gz: 4-D image (64, 64, 30, 120); expected 2-D or 3-D. Pick one volume first.'
+    """
+
+    def __init__(self, subject: object, problem: str, expected: str):
+        self.subject, self.problem, self.expected = str(subject), problem, expected
+        super().__init__(f"{subject}: {problem}; expected {expected}")

@@ -1,0 +1,123 @@
+"""Resize an image for a model, and take boxes and masks back: pixels and coordinates side by side.
+
+Coordinates are continuous: pixel (row r, column c) covers [c, c+1) x [r, r+1), so a box that covers a whole image is
+(0, 0, width, height) and scaling an image by s scales a box by s, with no half-pixel term.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+ResizeMode = Literal["letterbox", "squash"]
+
+
+@dataclass(frozen=True)
+class Resize:
+    """The way from an original image to a square model input, and back.
+
+    `letterbox` keeps the aspect ratio and centres the image on a black canvas; `squash` (what MedSAM2 does) stretches
+    it over the whole canvas.
+
+    Attributes
+    ----------
+    width, height : size of the original image in pixels
+    size : side of the square input in pixels
+    content : (left, top, right, bottom) of the image on the canvas, whole pixels
+    """
+
+    width: int
+    height: int
+    size: int
+    content: tuple[int, int, int, int]
+
+    @classmethod
+    def plan(cls, width: int, height: int, size: int, mode: ResizeMode) -> Resize:
+        if min(width, height, size) < 1:
+            raise ValueError(f"sizes must be positive: image {width}x{height}, input {size}")
+        if mode == "squash":
+            return cls(width, height, size, (0, 0, size, size))
+        if mode != "letterbox":
+            raise ValueError(f"resize mode {mode!r}; expected 'letterbox' or 'squash'")
+        scale = size / max(width, height)
+        inner_w, inner_h = max(1, round(width * scale)), max(1, round(height * scale))
+        left, top = (size - inner_w) // 2, (size - inner_h) // 2
+        return cls(width, height, size, (left, top, left + inner_w, top + inner_h))
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Input pixels per original pixel, (x, y)."""
+        left, top, right, bottom = self.content
+        return (right - left) / self.width, (bottom - top) / self.height
+
+    def image(self, pixels: np.ndarray) -> np.ndarray:
+        """uint8 (H, W, 3) or (H, W) -> uint8 (size, size[, 3]); bilinear with antialiasing when it shrinks."""
+        left, top, right, bottom = self.content
+        canvas = np.zeros((self.size, self.size, *pixels.shape[2:]), np.uint8)
+        inner = Image.fromarray(pixels).resize((right - left, bottom - top), Image.Resampling.BILINEAR)
+        canvas[top:bottom, left:right] = np.asarray(inner)
+        return canvas
+
+    def mask(self, mask: np.ndarray) -> np.ndarray:
+        """bool (H, W) -> bool (size, size): true where at least half of a pixel's area is."""
+        return self.image(mask.astype(np.uint8) * 255) >= 128
+
+    def boxes(self, boxes: np.ndarray) -> np.ndarray:
+        """float32 (N, 4) xyxy in original pixels -> xyxy in input pixels."""
+        return (_pairs(boxes) * self.scale + self.content[:2]).reshape(-1, 4).astype(np.float32)
+
+    def boxes_back(self, boxes: np.ndarray) -> np.ndarray:
+        """float32 (N, 4) xyxy in input pixels -> xyxy in original pixels, clipped to the image."""
+        back = (_pairs(boxes) - self.content[:2]) / self.scale
+        return back.clip(0, (self.width, self.height)).reshape(-1, 4).astype(np.float32)
+
+    def mask_back(self, logits: np.ndarray, rows: slice | None = None) -> np.ndarray:
+        """Logits on a grid over the whole input, float32 (G, G) -> bool (rows, W) at the original size.
+
+        Bilinear, then > 0, as SAM does. `rows` picks a band of the original's rows, so that a large mask can be
+        expanded piece by piece.
+        """
+        first, last, _ = (rows or slice(None)).indices(self.height)
+        grid = logits.shape[0] / self.size
+        left, top, right, bottom = (edge * grid for edge in self.content)
+        per_row = (bottom - top) / self.height
+        band = (left, top + first * per_row, right, min(top + last * per_row, bottom))
+        full = Image.fromarray(np.asarray(logits, np.float32)).resize(
+            (self.width, last - first), Image.Resampling.BILINEAR, box=band
+        )
+        return np.asarray(full) > 0
+
+
+def _pairs(boxes: np.ndarray) -> np.ndarray:
+    return np.asarray(boxes, np.float64).reshape(-1, 2, 2)
+
+
+def xyxy_to_xywh(boxes: np.ndarray) -> np.ndarray:
+    """(N, 4) corners -> [x, y, width, height]."""
+    boxes = np.asarray(boxes).reshape(-1, 4)
+    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+
+
+def xywh_to_xyxy(boxes: np.ndarray) -> np.ndarray:
+    """(N, 4) [x, y, width, height] -> corners."""
+    boxes = np.asarray(boxes).reshape(-1, 4)
+    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+
+
+def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """IoU of every box of `a` (N, 4) with every box of `b` (M, 4), both xyxy -> float64 (N, M) in 0..1."""
+    a, b = np.asarray(a, np.float64).reshape(-1, 1, 4), np.asarray(b, np.float64).reshape(1, -1, 4)
+    overlap = (np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])).clip(0).prod(-1)
+    union = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1) - overlap
+    return overlap / np.maximum(union, 1e-9)
+
+
+def box_of_mask(mask: np.ndarray) -> np.ndarray:
+    """Tight xyxy box, float32 (4,), of a bool (H, W) mask; all zero where it is empty."""
+    rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not rows.size:
+        return np.zeros(4, np.float32)
+    return np.array([cols[0], rows[0], cols[-1] + 1, rows[-1] + 1], np.float32)

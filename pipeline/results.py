@@ -1,0 +1,161 @@
+"""What the chain returns: frozen dataclasses that check themselves, and their exports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from pipeline.geometry import Resize, xyxy_to_xywh
+
+#: Rows of a mask that are expanded at once: keeps a 12000x9000 image's masks from filling the memory.
+_BAND_ROWS = 512
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Boxes of one image, surest first.
+
+    Attributes
+    ----------
+    boxes : float32 (N, 4), xyxy in pixels of the original image
+    scores : float32 (N,), 0..1
+    class_ids : int64 (N,), the ids of the release's config.json; 255 is a box that a person drew
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    class_ids: np.ndarray
+
+    def __post_init__(self):
+        count = len(self.boxes)
+        for name, dtype, shape in (
+            ("boxes", np.float32, (count, 4)),
+            ("scores", np.float32, (count,)),
+            ("class_ids", np.int64, (count,)),
+        ):
+            _check_array(f"Detections.{name}", getattr(self, name), dtype, shape)
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, keep: np.ndarray | slice) -> Detections:
+        return Detections(self.boxes[keep], self.scores[keep], self.class_ids[keep])
+
+    @classmethod
+    def none(cls) -> Detections:
+        return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Wall milliseconds a stage, all from `time.perf_counter`. `total` is from start to end, so at least their sum."""
+
+    read: float = 0.0
+    detect: float = 0.0
+    embed: float = 0.0
+    decode: float = 0.0
+    post: float = 0.0
+    total: float = 0.0
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """The regions of one image: a box, a class, a score and a mask each, in the same order everywhere.
+
+    Masks are held as the decoder gives them, small; `mask(i)` expands one to the original size.
+
+    Attributes
+    ----------
+    detections : the boxes that prompted the masks
+    labels : N class names
+    mask_logits : float32 (N, G, G) over the segmenter's whole input; > 0 is inside
+    mask_ious : float32 (N,), the IoU that the segmenter predicts for each mask
+    resize : the way between the original image and the segmenter's input
+    spacing_mm : (row, column) distance of pixel centres in mm, or None where the file gives none
+    weights : version and sha256 of the release
+    """
+
+    detections: Detections
+    labels: tuple[str, ...]
+    mask_logits: np.ndarray
+    mask_ious: np.ndarray
+    resize: Resize
+    precision: str
+    weights: dict[str, str]
+    spacing_mm: tuple[float, float] | None = None
+    timings: Timings = field(default_factory=Timings)
+
+    def __post_init__(self):
+        count = len(self.detections)
+        if len(self.labels) != count:
+            raise ValueError(f"Segmentation.labels: {len(self.labels)} names for {count} detections")
+        grid = self.mask_logits.shape[-1] if self.mask_logits.ndim == 3 else 0
+        _check_array("Segmentation.mask_logits", self.mask_logits, np.float32, (count, grid, grid))
+        _check_array("Segmentation.mask_ious", self.mask_ious, np.float32, (count,))
+
+    def __len__(self) -> int:
+        return len(self.detections)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the original image."""
+        return self.resize.height, self.resize.width
+
+    def mask(self, index: int) -> np.ndarray:
+        """Mask of detection `index`, bool (H, W) at the original size."""
+        mask = np.empty(self.size, bool)
+        for rows in self._bands():
+            mask[rows] = self.resize.mask_back(self.mask_logits[index], rows)
+        return mask
+
+    def label_map(self) -> np.ndarray:
+        """Class ids, uint8 (H, W), 0 = background; where masks overlap the higher score is on top."""
+        label_map = np.zeros(self.size, np.uint8)
+        for index in np.argsort(self.detections.scores, kind="stable"):
+            for rows in self._bands():
+                inside = self.resize.mask_back(self.mask_logits[index], rows)
+                label_map[rows][inside] = self.detections.class_ids[index]
+        return label_map
+
+    def to_json(self, file: str) -> dict:
+        """The JSON of the command line (DESIGN: `<stem>.json`), boxes as [x, y, width, height]."""
+        return {
+            "file": file,
+            "width": self.resize.width,
+            "height": self.resize.height,
+            "precision": self.precision,
+            "weights": dict(self.weights),
+            "detections": [self._detection_json(index) for index in range(len(self))],
+            "timings_ms": {stage: round(ms, 2) for stage, ms in asdict(self.timings).items()},
+        }
+
+    def _detection_json(self, index: int) -> dict:
+        rle = coco_mask.encode(np.asfortranarray(self.mask(index).view(np.uint8)))
+        area_px = int(coco_mask.area(rle))
+        area_mm2 = None
+        if self.spacing_mm is not None:
+            area_mm2 = round(area_px * self.spacing_mm[0] * self.spacing_mm[1], 3)
+        return {
+            "label": self.labels[index],
+            "class_id": int(self.detections.class_ids[index]),
+            "score": round(float(self.detections.scores[index]), 4),
+            "box": [round(float(v), 2) for v in xyxy_to_xywh(self.detections.boxes[index])[0]],
+            "mask_iou": round(float(self.mask_ious[index]), 4),
+            "area_px": area_px,
+            "area_mm2": area_mm2,
+            "rle": {"size": list(self.size), "counts": rle["counts"].decode("ascii")},
+        }
+
+    def _bands(self) -> Iterator[slice]:
+        for first in range(0, self.size[0], _BAND_ROWS):
+            yield slice(first, min(first + _BAND_ROWS, self.size[0]))
+
+
+def _check_array(name: str, array: np.ndarray, dtype: type, shape: tuple[int, ...]) -> None:
+    if array.dtype != dtype or array.shape != shape:
+        raise ValueError(
+            f"{name}: {array.dtype} {array.shape}; expected {np.dtype(dtype)} {shape}"
+        )
