@@ -1,0 +1,37 @@
+"""Turns skips into failures where a machine is meant to run everything.
+
+`AUTOMEDSEG_REQUIRE` names markers, apart by commas (`training,data,browser`): a test of such a marker that skips fails.
+Where `training` is named, a file that skips as a whole fails too, because it does so before its markers are known.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+REQUIRED = {marker for marker in os.environ.get("AUTOMEDSEG_REQUIRE", "").split(",") if marker}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail"):
+        markers = sorted(REQUIRED & {marker.name for marker in item.iter_markers()})
+        if markers:
+            _fail(report, f"AUTOMEDSEG_REQUIRE={','.join(markers)}")
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    report = yield
+    if report.skipped and "training" in REQUIRED:
+        _fail(report, "AUTOMEDSEG_REQUIRE=training")
+    return report
+
+
+def _fail(report, why: str) -> None:
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+    report.outcome = "failed"
+    report.longrepr = f"skipped, but {why} says it must run: {reason}"
