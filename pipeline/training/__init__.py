@@ -1,0 +1,1 @@
+"""Training, export and quantization: the side that needs torch. Inference never imports it."""
