@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 from pycocotools import mask as coco_mask
@@ -104,19 +104,31 @@ class Segmentation:
         """(height, width) of the original image."""
         return self.resize.height, self.resize.width
 
-    def mask(self, index: int) -> np.ndarray:
-        """Mask of detection `index`, bool (H, W) at the original size."""
+    def mask(self, index: int, rows: slice | None = None) -> np.ndarray:
+        """Mask of detection `index`, bool (H, W) at the original size; or of a band of its rows, bool (rows, W)."""
+        if rows is not None:
+            return self.resize.mask_back(self.mask_logits[index], rows)
         mask = np.empty(self.size, bool)
-        for rows in self._bands():
-            mask[rows] = self.resize.mask_back(self.mask_logits[index], rows)
+        for band in self._bands():
+            mask[band] = self.mask(index, band)
         return mask
+
+    def at_size(self, width: int, height: int) -> Segmentation:
+        """The same regions on the image shrunk (or grown) to `width` x `height` pixels, for display."""
+        scale = np.array([width / self.resize.width, height / self.resize.height] * 2, np.float32)
+        return replace(
+            self,
+            detections=replace(self.detections, boxes=self.detections.boxes * scale),
+            resize=replace(self.resize, width=width, height=height),
+            spacing_mm=None,
+        )
 
     def label_map(self) -> np.ndarray:
         """Class ids, uint8 (H, W), 0 = background; where masks overlap the higher score is on top."""
         label_map = np.zeros(self.size, np.uint8)
         for index in np.argsort(self.detections.scores, kind="stable"):
             for rows in self._bands():
-                inside = self.resize.mask_back(self.mask_logits[index], rows)
+                inside = self.mask(index, rows)
                 label_map[rows][inside] = self.detections.class_ids[index]
         return label_map
 

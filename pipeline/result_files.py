@@ -1,0 +1,56 @@
+"""The three files of an image: its label map, its overlay and its JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from hub.files import replace_file
+from pipeline.errors import InputError
+from pipeline.overlay import draw_overlay, label_map_image
+from pipeline.results import Segmentation
+
+#: zlib's effort, 0..9. Higher ones make a 12000x9000 overlay a few per cent smaller in several times the time.
+_COMPRESS_LEVEL = 2
+
+
+def write_result_files(folder: Path, name: Path, file: str, pixels: np.ndarray, segmentation: Segmentation) -> None:
+    """Write `<name>_mask.png`, `<name>_overlay.png` and `<name>.json` below `folder`, which is made where it lacks.
+
+    Each file appears whole or not at all. The JSON is last: where it stands, the image is done.
+
+    Parameters
+    ----------
+    name
+        The stem, with the folder that keeps it apart from others of the same stem: `scan` or `left/scan`.
+    file
+        The input as the user named it, for the JSON.
+    pixels
+        uint8 RGB (H, W, 3), the image that was segmented.
+
+    Raises
+    ------
+    InputError
+        Where the folder can't be made or written to, or the disk is full.
+    """
+    stem = folder / name
+    try:
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        _write_png(stem.with_name(f"{stem.name}_mask.png"), label_map_image(segmentation))
+        _write_png(stem.with_name(f"{stem.name}_overlay.png"), draw_overlay(pixels, segmentation))
+        with replace_file(stem.with_name(f"{stem.name}.json")) as out:
+            out.write(json.dumps(segmentation.to_json(file), ensure_ascii=False, indent=1) + "\n")
+    except OSError as error:
+        raise unwritable(stem.parent, error) from error
+
+
+def unwritable(folder: Path, error: OSError) -> InputError:
+    return InputError(folder, f"can't be written to ({error.strerror or error})", "a folder with write permission and room")
+
+
+def _write_png(path: Path, image: Image.Image) -> None:
+    with replace_file(path, "wb") as out:
+        image.save(out, format="PNG", compress_level=_COMPRESS_LEVEL)
