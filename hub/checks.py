@@ -1,0 +1,102 @@
+"""What a manifest and a config must hold, and which names a release may list."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from hub.errors import WeightsError
+
+#: The layout of config.json and manifest.json that this code reads.
+SCHEMA = 1
+
+#: Everything else is refused, pickles (.pt, .pth, .pkl, .bin, .npy, .ckpt) above all: loading one can run any code.
+ALLOWED_SUFFIXES = (".json", ".onnx", ".safetensors", ".txt", ".md", ".png")
+
+#: The id of a region that a person drew; no class may have it. 0 is the background.
+REGION_ID = 255
+
+
+def check_name(where: Path, name: str) -> None:
+    """Raise WeightsError unless `name` is a plain relative path of an allowed kind of file."""
+    parts = name.split("/")
+    if not re.fullmatch(r"[\w.@+/ -]+", name, re.ASCII) or any(part.strip(". ") == "" for part in parts):
+        raise WeightsError(f"{where}: the name {name!r} is not a plain path inside the release.")
+    if PurePosixPath(name).suffix.lower() not in ALLOWED_SUFFIXES:
+        raise WeightsError(
+            f"{where}: {name!r} is not allowed in a release; expected {', '.join(ALLOWED_SUFFIXES)}. A pickle can run"
+            " any code when it is loaded."
+        )
+
+
+def check_manifest(path: Path, manifest: dict) -> None:
+    """Raise WeightsError unless `manifest` can be relied on."""
+    _check_schema(path, manifest)
+    _expect(path, "version", manifest.get("version"), str)
+    files = _expect(path, "files", manifest.get("files"), dict)
+    for name, entry in files.items():
+        check_name(path, name)
+        _expect(path, f"files of {name}", entry, dict)
+        size, digest = entry.get("bytes"), entry.get("sha256")
+        if not _is_int(size) or size < 0 or not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest):
+            raise WeightsError(f"{path}: {name} has no valid bytes and sha256.")
+    if "config.json" not in files:
+        raise WeightsError(f"{path}: does not list config.json.")
+    for part in ("precisions", "trained_on", "figures"):
+        _expect(path, part, manifest.get(part, {}), dict)
+
+
+def check_config(path: Path, config: dict) -> None:
+    """Raise WeightsError unless `config` describes the classes and both models."""
+    _check_schema(path, config)
+    names = _class_names(path, config)
+    for model in ("detector", "segmenter"):
+        part = _expect(path, model, config.get(model), dict)
+        _expect(path, f"{model}.family", part.get("family"), str)
+        if not _is_int(part.get("input_size")) or part["input_size"] < 1:
+            raise WeightsError(f"{path}: {model}.input_size is {part.get('input_size')!r}; expected pixels.")
+        if part.get("resize") not in ("letterbox", "squash"):
+            raise WeightsError(f"{path}: {model}.resize is {part.get('resize')!r}; expected letterbox or squash.")
+    thresholds = _expect(path, "detector.class_thresholds", config["detector"].get("class_thresholds", {}), dict)
+    scores = {"detector.score_threshold": config["detector"].get("score_threshold")}
+    scores |= {f"detector.class_thresholds.{name}": score for name, score in thresholds.items()}
+    for name, score in scores.items():
+        if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
+            raise WeightsError(f"{path}: {name} is {score!r}; expected 0 to 1.")
+    slicing = _expect(path, "slicing", config.get("slicing", {}), dict)
+    for name in (*thresholds, *slicing):
+        if name not in names:
+            raise WeightsError(f"{path}: {name!r} is no class of this release; expected {', '.join(names)}.")
+
+
+def _class_names(path: Path, config: dict) -> list[str]:
+    classes = _expect(path, "classes", config.get("classes"), list)
+    ids, names = [], []
+    for entry in classes:
+        _expect(path, "classes", entry, dict)
+        if not _is_int(entry.get("id")) or not 0 < entry["id"] < REGION_ID:
+            raise WeightsError(f"{path}: class id {entry.get('id')!r}; expected 1 to {REGION_ID - 1}.")
+        ids.append(entry["id"])
+        names.append(_expect(path, "class name", entry.get("name"), str))
+    if len(set(ids)) < len(ids) or len(set(names)) < len(names):
+        raise WeightsError(f"{path}: two classes share an id or a name.")
+    return names
+
+
+def _check_schema(path: Path, content: dict) -> None:
+    if content.get("schema") != SCHEMA:
+        raise WeightsError(
+            f"{path}: schema {content.get('schema')!r}; this version reads schema {SCHEMA}. Update AutoMedSeg, or"
+            " name another revision of the weights."
+        )
+
+
+def _expect(path: Path, name: str, value: Any, kind: type) -> Any:
+    if not isinstance(value, kind) or (kind in (str, list) and not value):
+        raise WeightsError(f"{path}: {name} is {value!r}; expected a {kind.__name__} that is not empty.")
+    return value
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
