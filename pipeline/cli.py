@@ -1,0 +1,166 @@
+"""The command line: python -m pipeline segment | prepare | train | export | quantize.
+
+Only what the named command needs is imported: `segment` runs where torch is not installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import math
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hub.errors import WeightsError
+from pipeline.errors import InputError
+
+NOTICE = "Research software, not a medical device."
+_PROG = "python -m pipeline"
+#: What a command that a user names wrongly, or with an input that can't be used, exits with; and one that is stopped.
+_EXIT_REFUSED, _EXIT_STOPPED = 2, 130
+
+#: The commands that build a release. Their modules give `add_arguments(parser)` and `run(arguments) -> int | None`.
+_BUILD_COMMANDS = {
+    ("prepare",): ("pipeline.datasets.prepare", "bring data sets into one form: 640x640, split by patient, COCO JSON"),
+    ("train", "detector"): ("pipeline.training.train_detector", "train YOLO-NAS-S to find the regions"),
+    ("train", "segmenter"): ("pipeline.training.train_segmenter", "train MedSAM2 to outline them"),
+    ("export",): ("pipeline.training.export", "write the trained networks as ONNX graphs"),
+    ("quantize",): ("pipeline.training.quantize", "turn the ONNX graphs into INT8"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code: 0 done, 2 something was refused, 130 stopped by Ctrl-C."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        arguments = build_parser(words).parse_args(words)
+        return arguments.run(arguments) or 0
+    except (InputError, WeightsError) as error:
+        return _refuse(error)
+    except ModuleNotFoundError as error:
+        builds = words[0] in {command[0] for command in _BUILD_COMMANDS}
+        if not builds or (error.name or "").split(".")[0] in ("pipeline", "hub"):
+            raise
+        return _refuse(
+            f"{_PROG} {words[0]}: the package {error.name!r} is not installed; expected the build environment. "
+            "Make it with `bash install-train.sh` and run this with its python."
+        )
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return _EXIT_STOPPED
+    except BrokenPipeError:
+        # Whoever read the output has gone (`| head`). Python would complain again when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser of the command that `words` names; the other commands are only listed, not loaded."""
+    parser = _Parser(prog=_PROG, description="Finds and outlines regions in medical images, without any prompt.")
+    parser.add_argument("--version", action=_Version, help="show the version and exit")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    segment = commands.add_parser("segment", help="find and outline regions in images", description=_SEGMENT)
+    _add_segment_arguments(segment)
+    segment.set_defaults(run=_run_segment)
+    parents = {(): commands}
+    for command, (module, summary) in _BUILD_COMMANDS.items():
+        group = command[:-1]
+        if group not in parents:
+            train = commands.add_parser(*group, help="train one of the two networks")
+            parents[group] = train.add_subparsers(required=True, metavar="NETWORK")
+        subparser = parents[group].add_parser(command[-1], help=summary, description=f"{summary.capitalize()}.")
+        if tuple(words[: len(command)]) == command:
+            loaded = importlib.import_module(module)
+            loaded.add_arguments(subparser)
+            subparser.set_defaults(run=loaded.run)
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """One line an error, the notice under every help, and no abbreviated options: other tools call this."""
+
+    def __init__(self, **settings):
+        super().__init__(**{"epilog": NOTICE, "allow_abbrev": False, **settings})
+
+    def error(self, message: str):
+        self.exit(_EXIT_REFUSED, f"{self.prog}: {message} (--help shows what is accepted)\n")
+
+
+class _Version(argparse.Action):
+    """Shows the version; looked up when asked for, as it comes with the whole package."""
+
+    def __init__(self, **settings):
+        super().__init__(**{**settings, "nargs": 0})
+
+    def __call__(self, parser, *_):
+        from pipeline import __version__
+
+        print(f"AutoMedSeg {__version__}")
+        parser.exit()
+
+
+_SEGMENT = """Find and outline regions. Each image gives NAME.json, NAME_mask.png (pixel values are class ids) and
+NAME_overlay.png. Finding nothing is a result, too. Exit code 2 where an input was refused; the others are done."""
+
+
+def _add_segment_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("paths", nargs="+", metavar="PATH", help="PNG, JPEG, TIFF, DICOM or 2-D NIfTI file, a folder, or a glob pattern")
+    add("--out", required=True, type=Path, metavar="DIR", help="folder for the results; made where it lacks")
+    add("--precision", choices=("int8", "fp32", "fp16"), default="int8", help="of the networks (default: %(default)s)")
+    add("--weights", default="embedded", metavar="RELEASE", help="embedded (default), a folder, or user/repo[@revision]")
+    add("--classes", type=_names, metavar="A,B", help="look for these classes only")
+    add("--min-score", type=_score, metavar="S", help="least score, 0..1 (default: the release's own, class by class)")
+    add("--box", type=_box, action="append", dest="boxes", metavar="X,Y,W,H", help="outline what is in this box, "
+        "in pixels, rather than look for regions; may be given several times")  # fmt: skip
+    add("--threads", type=_count, metavar="N", help="CPU threads (default: all cores)")
+    add("--quiet", action="store_true", help="no line an image on standard output")
+
+
+def _run_segment(arguments: argparse.Namespace) -> int:
+    from pipeline.segment_files import segment_files
+
+    return segment_files(arguments)
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected class names, separated by commas")
+    return names
+
+
+def _numbers(text: str) -> list[float]:
+    """Finite numbers, separated by commas; none at all where one of them isn't."""
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        return []
+    return numbers if all(map(math.isfinite, numbers)) else []
+
+
+def _score(text: str) -> float:
+    match _numbers(text):
+        case [score] if 0 <= score <= 1:
+            return score
+    raise argparse.ArgumentTypeError(f"{text!r}; expected a number from 0 to 1")
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a whole number from 1")
+    return int(text)
+
+
+def _box(text: str) -> list[float]:
+    match _numbers(text):
+        case [x, y, width, height] if width > 0 and height > 0:
+            return [x, y, width, height]
+    raise argparse.ArgumentTypeError(f"{text!r}; expected x,y,width,height in pixels, width and height above 0")
+
+
+def _refuse(problem: object) -> int:
+    print(*str(problem).splitlines(), file=sys.stderr)
+    return _EXIT_REFUSED
