@@ -1,8 +1,7 @@
 """Sunnybrook cardiac MRI, short axis: left ventricle (endocardium).
 
 `ed_es/` holds single frames with masks. `cine/*.npz` holds whole studies, in which a frame without `has_lv` is
-unlabelled, not empty: those frames are left out here. The cine patients are in `ed_es` too, so a patient's cine frames
-replace the single ones.
+unlabelled, not empty: those frames are left out here. The cine patients are in `ed_es` too, in the same split.
 """
 
 from __future__ import annotations

@@ -1,0 +1,68 @@
+"""Changes that a medical image may undergo and stay true: place, size, mirror, brightness, noise, missing sequences."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+cv2.setNumThreads(1)
+
+
+def is_grey(pixels: np.ndarray) -> bool:
+    return np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(pixels[..., 0], pixels[..., 2])
+
+
+def vary_intensity(pixels: np.ndarray, modality: str, rng: np.random.Generator) -> np.ndarray:
+    """Brightness, contrast, gamma, noise and blur, the same in all channels; black stays black.
+
+    Colour only varies where there is colour (a light source's tint). MRI whose channels are different sequences
+    (pre-contrast, FLAIR, post-contrast) becomes a plain copy of one sequence half of the time, mostly FLAIR, because
+    a user's own scan is usually a single sequence.
+    """
+    if "MRI" in modality and not is_grey(pixels) and rng.random() < 0.5:
+        sequence = rng.choice(3, p=(0.1, 0.8, 0.1))
+        pixels = np.repeat(pixels[..., sequence : sequence + 1], 3, axis=2)
+    levels = (np.arange(256) / 255.0) ** np.exp(rng.normal(0, 0.25)) * np.exp(rng.normal(0, 0.15))
+    levels = levels + rng.normal(0, 0.03) * (np.arange(256) > 0)
+    if not is_grey(pixels) and "MRI" not in modality:
+        gains = np.exp(rng.normal(0, 0.06, 3))
+        table = np.stack([levels * gain for gain in gains], axis=-1)
+    else:
+        table = np.repeat(levels[:, None], 3, axis=1)
+    changed = cv2.LUT(np.ascontiguousarray(pixels), np.round(table.clip(0, 1) * 255).astype(np.uint8)[None])
+    if rng.random() < 0.2:
+        changed = cv2.GaussianBlur(changed, (0, 0), rng.uniform(0.4, 1.2))
+    if rng.random() < 0.3:
+        noise = rng.normal(0, rng.uniform(2, 8), changed.shape[:2]).astype(np.float32)[..., None]
+        changed = np.where(changed > 0, (changed + noise).clip(0, 255), 0).astype(np.uint8)
+    return changed
+
+
+def random_placement(size: int, canvas: int, rng: np.random.Generator, *, scales: tuple[float, float]) -> np.ndarray:
+    """A random zoom, shift and mirror image, as an affine matrix (2, 3) from a square canvas to a square of `size`."""
+    zoom = np.exp(rng.uniform(*np.log(scales))) * size / canvas
+    stretch = np.exp(rng.uniform(-0.1, 0.1))
+    zoom_x, zoom_y = zoom * stretch, zoom / stretch
+    shift = [(size - canvas * z) * rng.uniform(0.2, 0.8) for z in (zoom_x, zoom_y)]
+    matrix = np.array([[zoom_x, 0, shift[0]], [0, zoom_y, shift[1]]])
+    if rng.random() < 0.5:
+        matrix[0] = [-matrix[0, 0], 0, size - matrix[0, 2]]
+    return matrix
+
+
+def place(pixels: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+    """Warp uint8 (H, W[, 3]) onto a black square of `size`."""
+    shrinks = abs(matrix[0, 0]) < 0.6
+    if shrinks:  # antialias: warpAffine samples points only
+        pixels = cv2.GaussianBlur(pixels, (0, 0), 0.4 / abs(matrix[0, 0]))
+    return cv2.warpAffine(pixels, matrix, (size, size), flags=cv2.INTER_LINEAR)
+
+
+def place_boxes(boxes: np.ndarray, matrix: np.ndarray, size: int, min_visible: float = 0.3) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes float32 (N, 4) xyxy under a placement, clipped -> (boxes that stay visible, bool (N,) which ones)."""
+    corners = boxes.reshape(-1, 2, 2) * (matrix[0, 0], matrix[1, 1]) + matrix[:, 2]
+    corners = np.sort(corners, axis=1)
+    clipped = corners.clip(0, size)
+    area, visible = np.ptp(corners, axis=1).prod(-1), np.ptp(clipped, axis=1).prod(-1)
+    keep = (visible >= min_visible * area) & (np.ptp(clipped, axis=1).min(-1) >= 2)
+    return clipped[keep].reshape(-1, 4).astype(np.float32), keep

@@ -1,0 +1,114 @@
+"""Prepared images for training: what `python -m pipeline prepare` wrote, read back."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from pipeline.errors import InputError
+from pipeline.geometry import xywh_to_xyxy
+
+
+@dataclass(frozen=True)
+class PreparedImage:
+    """One canvas and its labels.
+
+    Attributes
+    ----------
+    content : (left, top, right, bottom) of the image on the canvas; the rest is black
+    boxes : float32 (N, 4), xyxy in canvas pixels
+    class_index : int64 (N,), 0-based
+    rles : N COCO run-length masks, None where the source only gives boxes
+    """
+
+    path: Path
+    source: str
+    modality: str
+    content: tuple[int, int, int, int]
+    boxes: np.ndarray
+    class_index: np.ndarray
+    rles: tuple[dict | None, ...]
+
+    def pixels(self) -> np.ndarray:
+        """uint8 (640, 640, 3)."""
+        try:
+            with Image.open(self.path) as image:
+                return np.asarray(image.convert("RGB"))
+        except OSError as error:
+            raise InputError(self.path, f"broken image ({error})", "the canvas that `prepare` wrote; run it again") from None
+
+    def mask(self, index: int) -> np.ndarray:
+        """bool (640, 640)."""
+        return coco_mask.decode(self.rles[index]).astype(bool)
+
+
+@dataclass(frozen=True)
+class PreparedSplit:
+    """The images of one split.
+
+    Attributes
+    ----------
+    classes : class names; `class_index` counts in this order
+    """
+
+    classes: tuple[str, ...]
+    images: tuple[PreparedImage, ...]
+
+    @classmethod
+    def read(cls, folder: Path, split: str) -> PreparedSplit:
+        path = folder / f"{split}.json"
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            categories, images, annotations = (content[key] for key in ("categories", "images", "annotations"))
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(path, f"unreadable ({error!r})", "a folder that `python -m pipeline prepare` wrote") from None
+        index_of = {category["id"]: number for number, category in enumerate(categories)}
+        labels = defaultdict(list)
+        for annotation in annotations:
+            labels[annotation["image_id"]].append(annotation)
+        return cls(
+            tuple(category["name"] for category in categories),
+            tuple(_image(folder, image, labels[image["id"]], index_of) for image in images),
+        )
+
+    @cached_property
+    def by_source(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """{source: (indices of images with regions, indices of empty images)}."""
+        groups: dict[str, tuple[list, list]] = defaultdict(lambda: ([], []))
+        for number, image in enumerate(self.images):
+            groups[image.source][not len(image.boxes)].append(number)
+        return {source: (np.array(full, int), np.array(empty, int)) for source, (full, empty) in sorted(groups.items())}
+
+    def draw(self, rng: np.random.Generator, empty_share: float) -> PreparedImage:
+        """A random image: each source equally likely, of its images about `empty_share` without any region."""
+        full, empty = list(self.by_source.values())[rng.integers(len(self.by_source))]
+        pool = empty if len(empty) and (not len(full) or rng.random() < empty_share) else full
+        return self.images[rng.choice(pool)]
+
+    def evenly(self, per_source: int, *, empty: bool = True) -> list[PreparedImage]:
+        """At most `per_source` images of each source, evenly spaced: with regions, and as many without if `empty`."""
+        picked = []
+        for pools in self.by_source.values():
+            for pool in pools[: 1 + empty]:
+                places = np.linspace(0, len(pool) - 1, min(per_source, len(pool))).round().astype(int)
+                picked += [self.images[number] for number in pool[np.unique(places)]]
+        return picked
+
+
+def _image(folder: Path, image: dict, annotations: list[dict], index_of: dict[int, int]) -> PreparedImage:
+    return PreparedImage(
+        folder / image["file_name"],
+        image["source"],
+        image["modality"],
+        tuple(image["content"]),
+        xywh_to_xyxy(np.array([a["bbox"] for a in annotations], np.float32)).astype(np.float32),
+        np.array([index_of[a["category_id"]] for a in annotations], np.int64),
+        tuple(a["segmentation"] or None for a in annotations),
+    )
