@@ -148,7 +148,7 @@ def figures_table(manifest: Mapping) -> str:
 
 
 def fill(text: str, mark: str, content: str) -> str:
-    """Put `content` between `<!-- mark -->` and `<!-- /mark -->` of a Markdown text; WeightsError where they are not."""
+    """Put `content` between `<!-- mark -->` and `<!-- /mark -->` of a Markdown text; raises WeightsError without."""
     pattern = re.compile(rf"(<!-- {mark} -->\n).*?(<!-- /{mark} -->)", re.DOTALL)
     if not pattern.search(text):
         raise WeightsError(f"no <!-- {mark} --> and <!-- /{mark} --> to fill.")
