@@ -1,0 +1,66 @@
+"""The README's promises that a machine can check: front-matter, set-up commands, generated tables."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hub import resolve
+from hub.card import fill_readme, model_card
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def test_front_matter_starts_the_space():
+    data = yaml.safe_load(README.split("---\n")[1])
+    gradio = re.search(r"^gradio==(\S+)$", (ROOT / "requirements.txt").read_text(), re.MULTILINE)[1]
+    assert (data["sdk"], data["sdk_version"], data["python_version"]) == ("gradio", gradio, "3.11")
+    assert (ROOT / data["app_file"]).is_file()
+    # the colours and the length that the Hub accepts
+    assert {data["colorFrom"], data["colorTo"]} <= {
+        "red",
+        "yellow",
+        "green",
+        "blue",
+        "indigo",
+        "purple",
+        "pink",
+        "gray",
+    }
+    assert len(data["short_description"]) <= 60
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["pip install -r requirements.txt && python app.py", "pip install -r requirements-dev.txt && pytest"],
+)
+def test_ci_runs_the_set_up_commands_of_the_readme(command):
+    assert README.splitlines().count(command) == 1
+    file = command.split()[3]
+    assert f"$(command_of {file})" in (ROOT / ".ci/run").read_text()
+
+
+def test_no_diagnosis_without_the_notice():
+    assert "Research software, not a medical device." in README
+    for paragraph in re.split(r"\n\s*\n", README):
+        if "diagnos" in paragraph.lower():
+            assert "not a medical device" in paragraph
+
+
+def test_tables_are_those_of_the_embedded_release():
+    assert fill_readme(README, resolve().manifest) == README, "run python -m hub card hub/embedded --readme README.md"
+
+
+def test_embedded_card_is_current():
+    release = resolve()
+    card = (release.folder / "README.md").read_text("utf-8")
+    assert card == model_card(release), "run python -m hub card hub/embedded"
+
+
+def test_embedded_classes_are_those_of_the_readme():
+    for entry in resolve().config["classes"]:
+        assert f"| {entry['id']} | `{entry['name']}` |" in README
