@@ -20,3 +20,7 @@ class InputError(ValueError):
     def __init__(self, subject: object, problem: str, expected: str):
         self.subject, self.problem, self.expected = str(subject), problem, expected
         super().__init__(f"{subject}: {problem}; expected {expected}")
+
+    def __reduce__(self):
+        # a worker process hands it to its parent; the default would call the class with the sentence alone
+        return type(self), (self.subject, self.problem, self.expected)

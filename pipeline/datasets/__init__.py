@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import ModuleType
 
-from pipeline.datasets import busi, hc18, kvasir, lgg, lungs, msd, sunnybrook
+from pipeline.datasets import brats, busi, coco, hc18, kvasir, lgg, lungs, msd, nih_chestxray14, sunnybrook
 from pipeline.datasets.sample import Region, Sample, Source
 from pipeline.errors import InputError
 
@@ -20,12 +20,15 @@ CLASSES = ("brain_tumor", "hippocampus", "lung", "left_ventricle", "polyp", "fet
 #: Readers by name, asked in this order which one a folder belongs to.
 SOURCES: dict[str, ModuleType] = {
     "lgg": lgg,
+    "brats": brats,
     "msd": msd,
     "lungs": lungs,
     "sunnybrook": sunnybrook,
     "kvasir": kvasir,
     "hc18": hc18,
     "busi": busi,
+    "nih_chestxray14": nih_chestxray14,
+    "coco": coco,
 }
 
 
@@ -34,7 +37,10 @@ def read_source(path: str | Path) -> Source:
     path = Path(path)
     if not path.exists():
         raise InputError(path, "no such file or folder", "the folder of a data set")
+    path = path.absolute()  # so that the folder of `.` has a name
     for module in SOURCES.values():
         if module.matches(path):
             return module.read(path)
-    raise InputError(path, "not the layout of a known data set", f"one of {', '.join(SOURCES)} as officially downloaded")
+    raise InputError(
+        path, "not the layout of a known data set", f"one of {', '.join(SOURCES)} as officially downloaded"
+    )

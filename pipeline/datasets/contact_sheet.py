@@ -14,7 +14,9 @@ from hub.files import replace_file
 
 _THUMB = 160
 _PER_ROW = 8
-_COLOURS = np.array([(230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (213, 94, 0), (204, 121, 167)], np.uint8)
+_COLOURS = np.array(
+    [(230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (213, 94, 0), (204, 121, 167)], np.uint8
+)
 
 
 def draw_contact_sheet(prepared: Path, sources: list[str]) -> None:
@@ -31,7 +33,9 @@ def draw_contact_sheet(prepared: Path, sources: list[str]) -> None:
     sheet = np.zeros((max(1, len(sources)) * _THUMB, _PER_ROW * _THUMB, 3), np.uint8)
     for row, source in enumerate(sources):
         found = rows[source]
-        picked = np.unique(np.linspace(0, len(found) - 1, min(_PER_ROW, len(found))).round().astype(int)) if found else []
+        picked = (
+            np.unique(np.linspace(0, len(found) - 1, min(_PER_ROW, len(found))).round().astype(int)) if found else []
+        )
         for column, index in enumerate(picked):
             top, left = row * _THUMB, column * _THUMB
             sheet[top : top + _THUMB, left : left + _THUMB] = _thumbnail(prepared, *found[index])

@@ -1,4 +1,4 @@
-"""HC18 fetal head ultrasound (Zenodo 1327317), outlines filled; the exam is the number before the first letter or mark."""
+"""HC18 fetal head ultrasound (Zenodo 1327317), outlines filled; the exam is the name's first three digits."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def components(mask: np.ndarray, min_px: int = MIN_COMPONENT_PX, min_share: floa
 
     Parts below `min_px` pixels or below `min_share` of the largest part are left out.
     """
-    parts, count = ndimage.label(mask, structure=np.ones((3, 3)))
+    parts, _ = ndimage.label(mask, structure=np.ones((3, 3)))
     sizes = np.bincount(parts.ravel())[1:]
     order = [index for index in np.argsort(-sizes, kind="stable") if sizes[index] >= min_px]
     return [parts == index + 1 for index in order if sizes[index] >= min_share * sizes[order[0]]]
@@ -68,7 +68,9 @@ def read_rows(path: Path, *columns: str) -> list[dict[str, str]]:
         with path.open(newline="", encoding="utf-8-sig") as handle:
             rows = list(csv.DictReader(handle))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(path, f"unreadable table ({error})", f"a CSV file with the columns {', '.join(columns)}") from None
+        raise InputError(
+            path, f"unreadable table ({error})", f"a CSV file with the columns {', '.join(columns)}"
+        ) from None
     lacking = [column for column in columns if rows and column not in rows[0]]
     if lacking or not rows:
         raise InputError(path, f"lacks {', '.join(lacking) or 'any row'}", f"the columns {', '.join(columns)}")
@@ -88,5 +90,6 @@ def read_splits(folder: Path, unit: str) -> dict[str, str]:
 
 
 def image_files(folder: Path, pattern: str = "*") -> list[Path]:
-    """PNG and JPEG files of a folder in the order of their names."""
-    return sorted(p for p in folder.glob(pattern) if p.suffix.lower() in {".png", ".jpg", ".jpeg"})
+    """PNG and JPEG files of a folder in the order of their names; not the `._` files that macOS leaves in archives."""
+    kinds = {".png", ".jpg", ".jpeg"}
+    return sorted(p for p in folder.glob(pattern) if p.suffix.lower() in kinds and not p.name.startswith("."))

@@ -17,7 +17,9 @@ def read(folder: Path) -> Source:
     splits = read_splits(folder, "neardup_group")
     groups = {}
     if (folder / "meta.csv").is_file():
-        groups = {row["image"]: row["neardup_group"] for row in read_rows(folder / "meta.csv", "image", "neardup_group")}
+        groups = {
+            row["image"]: row["neardup_group"] for row in read_rows(folder / "meta.csv", "image", "neardup_group")
+        }
     samples = []
     for image in image_files(folder / "images"):
         group = groups.get(image.stem, image.stem)

@@ -1,7 +1,8 @@
 """Make data sets uniform: 640x640 canvases, a split by patient, one COCO-style JSON a split.
 
 Work is done in groups of samples (a volume's slices, or a block of images). A finished group leaves a record in
-`OUT/records/`, so a stopped run goes on where it was, and memory does not grow with the number of images.
+`OUT/records/`, so a stopped run goes on where it was, and memory does not grow with the number of images. What a record
+lists is not read again: after changing an image or a mask under the same name, start with an empty OUT.
 """
 
 from __future__ import annotations
@@ -59,7 +60,9 @@ def group_samples(source: Source) -> list[Group]:
             loose += run
         else:
             groups.append((series, list(run)))
-    groups += [(f"images_{first // _BLOCK:05d}", loose[first : first + _BLOCK]) for first in range(0, len(loose), _BLOCK)]
+    groups += [
+        (f"images_{first // _BLOCK:05d}", loose[first : first + _BLOCK]) for first in range(0, len(loose), _BLOCK)
+    ]
     return [Group(name, tuple(run)) for name, run in groups]
 
 
@@ -86,6 +89,8 @@ def prepare_sample(sample: Sample, source: Source, out: Path) -> dict:
         }
         if region.mask is not None:
             rle = coco_mask.encode(np.asfortranarray(resize.mask(region.mask).astype(np.uint8)))
+            if not coco_mask.area(rle):
+                continue  # smaller than half a pixel of the canvas
             annotation["area"] = int(coco_mask.area(rle))
             annotation["segmentation"] = {"size": [CANVAS, CANVAS], "counts": rle["counts"].decode("ascii")}
         annotations.append(annotation)
@@ -105,9 +110,11 @@ def prepare_sample(sample: Sample, source: Source, out: Path) -> dict:
 
 
 def prepare_group(group: Group, source: Source, out: Path) -> Path:
-    """Prepare a group unless its record is there already; returns the record's path."""
+    """Prepare a group unless a record of the same samples is there already; returns the record's path."""
     record = out / "records" / source.name / f"{group.name}.json"
-    if not record.is_file():
+    names = [sample.name for sample in group.samples]
+    # a source may have grown since, which moves its images to other blocks
+    if not record.is_file() or [row["sample"] for row in json.loads(record.read_text(encoding="utf-8"))] != names:
         (out / "images" / source.name).mkdir(parents=True, exist_ok=True)
         rows = [prepare_sample(sample, source, out) for sample in group.samples]
         record.parent.mkdir(parents=True, exist_ok=True)
@@ -119,6 +126,10 @@ def prepare_group(group: Group, source: Source, out: Path) -> Path:
 def prepare(paths: list[Path], out: Path, *, seed: int = 0, workers: int | None = None) -> str:
     """Prepare data sets into `out`; returns the summary as a Markdown table (also written to `out/summary.md`)."""
     sources = [read_source(path) for path in paths]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(out, f"can't be made ({error.strerror})", "a folder to write to") from None
     names = Counter(source.name for source in sources)
     for name, count in names.items():
         if count > 1:
@@ -208,7 +219,7 @@ def _summary(sources: list[Source], rows_of: dict[str, Iterator[dict]]) -> str:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("sources", nargs="+", type=Path, metavar="SOURCE", help="folder of a data set, or a COCO .json")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the prepared data goes")
-    parser.add_argument("--seed", type=int, default=0, help="of the 70/20/10 split, where a source has none (default 0)")
+    parser.add_argument("--seed", type=int, default=0, help="of the 70/20/10 split, where a source has none")
     parser.add_argument("--workers", type=int, default=None, help="processes (default: one a core)")
 
 

@@ -1,0 +1,268 @@
+"""COCO JSON: a user's own images with own classes, and what `prepare` writes.
+
+A source is one .json file, or a folder with one in it or in its `annotations/`; several only if their names say the
+split (`train.json`, `instances_val2017.json`). Images lie relative to the file's folder or in its `images/`; with
+`annotations/`, also beside that. A region is a polygon, run lengths (compressed or not) or only a bbox; `iscrowd` makes
+no difference, because many tools set it for any run lengths.
+
+Beyond COCO, an image may carry `patient` (else each is its own), `split` (else the file's name says it), `series`,
+`slice_index` and `modality`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from pipeline.datasets.image_files import load_rgb, read_splits
+from pipeline.datasets.sample import Region, Sample, Source
+from pipeline.errors import InputError
+from pipeline.geometry import box_of_mask, xywh_to_xyxy
+
+_SPLIT_WORD = re.compile(r"(?<![a-z])(train|val|test)(?![a-z])", re.IGNORECASE)
+#: Boxes may overhang their image by this much: tools round differently.
+_OVERHANG_PX = 1.0
+_NEEDED = {
+    "categories": {"id": int, "name": str},
+    "images": {"id": int, "file_name": str},
+    "annotations": {"image_id": int, "category_id": int},
+}
+
+
+def matches(path: Path) -> bool:
+    return bool(_files(path))
+
+
+def read(path: Path) -> Source:
+    files = _files(path)
+    if len(files) > 1 and None in map(_split_of_name, files):
+        names = ", ".join(file.name for file in files)
+        raise InputError(path, f"several annotation files ({names})", "one, or names with train, val or test")
+    contents = [_Content.read(file) for file in files]
+    for content in contents[1:]:
+        if content.names != contents[0].names:
+            raise InputError(content.file, "other categories", f"those of {files[0].name}")
+    samples: dict[str, Sample] = {}
+    missing = []
+    for content in contents:
+        for image in content.images:
+            place = content.find(image["file_name"])
+            if place is None:
+                missing.append(image["file_name"])
+                continue
+            sample = content.sample(image, place)
+            if sample.name in samples:  # x.png and x.jpg, or the same name in two files
+                sample = replace(sample, name=f"{sample.name}_{content.file.stem}_{image['id']}")
+            samples[sample.name] = sample
+    # the images of a series stand together and in order, whatever the order in the file
+    ordered = sorted(samples.values(), key=lambda sample: (sample.series or "", sample.slice_index or 0))
+    modalities = {str(image["modality"]) for content in contents for image in content.images if "modality" in image}
+    return Source(
+        path.name if path.is_dir() else f"{path.parent.name}_{path.stem}",
+        ", ".join(sorted(modalities)) or "unknown",
+        tuple(contents[0].names.values()),
+        tuple(ordered),
+        tuple(missing),
+    )
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path] if path.suffix.lower() == ".json" else []
+    return sorted(path.glob("*.json")) or sorted((path / "annotations").glob("*.json"))
+
+
+def _split_of_name(file: Path) -> str | None:
+    word = _SPLIT_WORD.search(file.stem)
+    return word[1].lower() if word else None
+
+
+@dataclass(frozen=True)
+class _Content:
+    """One annotation file, checked.
+
+    Attributes
+    ----------
+    names : {category id: class name}, in the order of the ids
+    labels : {image id: its annotations}
+    splits : {patient: split} of a `splits.csv` beside the file
+    """
+
+    file: Path
+    names: dict[int, str]
+    images: list[dict]
+    labels: dict[int, list[dict]]
+    splits: dict[str, str]
+
+    @classmethod
+    def read(cls, file: Path) -> _Content:
+        content = _checked_json(file)
+        categories = sorted(content["categories"], key=lambda category: category["id"])
+        names = {category["id"]: category["name"] for category in categories}
+        labels = {image["id"]: [] for image in content["images"]}
+        for number, annotation in enumerate(content["annotations"]):
+            which = f"annotation {annotation.get('id', number)}"
+            image, category = annotation["image_id"], annotation["category_id"]
+            if image not in labels:
+                raise InputError(file, f"{which} is of unknown image {image!r}", "the id of one of its images")
+            if category not in names:
+                known = ", ".join(map(str, names))
+                raise InputError(file, f"{which} has unknown category {category!r}", f"one of {known}")
+            labels[image].append({"id": number, **annotation})
+        return cls(file, names, content["images"], labels, read_splits(file.parent, "patient"))
+
+    def find(self, file_name: str) -> Path | None:
+        """The image's place, or None if it is in none of the usual ones."""
+        folder = self.file.parent
+        folders = [folder, folder.parent] if folder.name == "annotations" else [folder]
+        places = [base / file_name for folder in folders for base in (folder, folder / "images")]
+        return next((place for place in places if place.is_file()), None)
+
+    def sample(self, image: dict, place: Path) -> Sample:
+        name = _as_name(os.path.splitext(image["file_name"])[0])
+        patient = str(image.get("patient", name))
+        split = self.splits.get(patient) or image.get("split") or _split_of_name(self.file)
+        if split not in (None, "train", "val", "test"):
+            raise InputError(self.file, f"{image['file_name']} has unknown split {split!r}", "train, val or test")
+        series, index = image.get("series"), image.get("slice_index")
+        if not isinstance(index, int | None):
+            raise InputError(self.file, f"{image['file_name']} has slice_index {index!r}", "a whole number")
+        series = None if series is None else _as_name(str(series))
+        load = partial(_load, self.file, place, image, self.labels[image["id"]], self.names)
+        return Sample(name, patient, load, split, series, index)
+
+
+def _checked_json(file: Path) -> dict[str, list[dict]]:
+    """The file's content; its lists are there, with what is needed of each entry, and name nothing twice."""
+    expected = "COCO JSON: lists named categories, images and annotations"
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(file, f"unreadable ({error})", expected) from None
+    for kind, needed in _NEEDED.items():
+        entries = content.get(kind) if isinstance(content, dict) else None
+        if not isinstance(entries, list):
+            raise InputError(file, f"lacks the list {kind}", expected)
+        for number, entry in enumerate(entries):
+            for key, its_type in needed.items():
+                if not isinstance(entry, dict) or not isinstance(entry.get(key), its_type):
+                    found = f"{kind}[{number}] is {_shortened(entry)}"
+                    raise InputError(file, found, f"{key} of type {its_type.__name__} in each")
+        for key in needed if kind != "annotations" else ():
+            twice = [value for value, count in Counter(entry[key] for entry in entries).items() if count > 1]
+            if twice:
+                raise InputError(file, f"{kind} with the same {key} {twice[0]!r}", f"each {key} once")
+    return content
+
+
+def _shortened(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _as_name(text: str) -> str:
+    """Text as one part of a path."""
+    return re.sub(r"[/\\]+", "__", text)
+
+
+def _load(
+    file: Path, place: Path, image: dict, annotations: list[dict], names: dict[int, str]
+) -> tuple[np.ndarray, list[Region]]:
+    pixels = load_rgb(place)
+    height, width = pixels.shape[:2]
+    listed = image.get("width", width), image.get("height", height)
+    if listed != (width, height):
+        raise InputError(place, f"image of {width}x{height} pixels", f"{listed[0]}x{listed[1]}, as {file.name} says")
+    regions = []
+    for annotation in annotations:
+        subject = f"{file}: annotation {annotation['id']} of {image['file_name']}"
+        box = read_box(annotation.get("bbox"), width, height, subject)
+        mask = read_mask(annotation.get("segmentation"), width, height, subject)
+        if mask is not None:
+            box = box_of_mask(mask)
+        elif box is None:
+            raise InputError(subject, "neither bbox nor segmentation", "one of them")
+        regions.append(Region(names[annotation["category_id"]], box, mask))
+    return pixels, regions
+
+
+def read_box(bbox: list | None, width: int, height: int, subject: str) -> np.ndarray | None:
+    """[x, y, width, height] -> float32 (4,) xyxy within the image; None where there is none."""
+    if not bbox:
+        return None
+    expected = f"[x, y, width, height] within the {width}x{height} image"
+    numbers = isinstance(bbox, list) and all(isinstance(v, int | float) and math.isfinite(v) for v in bbox)
+    if not numbers or len(bbox) != 4 or min(bbox[2:]) <= 0:
+        raise InputError(subject, f"bbox {bbox}", expected)
+    box = xywh_to_xyxy(np.array(bbox, np.float64))[0]
+    inside = box.clip(0, (width, height, width, height))
+    if np.abs(box - inside).max() > _OVERHANG_PX or (inside[2:] <= inside[:2]).any():
+        raise InputError(subject, f"bbox {bbox}", expected)
+    return inside.astype(np.float32)
+
+
+def read_mask(segmentation: list | dict | None, width: int, height: int, subject: str) -> np.ndarray | None:
+    """Polygons or run lengths -> bool (H, W), not empty; None where there are none."""
+    if not segmentation:
+        return None
+    if isinstance(segmentation, dict):
+        mask = _mask_of_runs(segmentation, width, height, subject)
+    else:
+        mask = _mask_of_polygons(segmentation, width, height, subject)
+    if not mask.any():
+        raise InputError(subject, "its mask is empty", f"a region within the {width}x{height} image")
+    return mask
+
+
+def _mask_of_polygons(polygons: list, width: int, height: int, subject: str) -> np.ndarray:
+    for polygon in polygons:
+        good = isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0
+        if not good or not all(isinstance(v, int | float) and math.isfinite(v) for v in polygon):
+            raise InputError(subject, f"polygon {_shortened(polygon)}", "[x1, y1, x2, y2, x3, y3, ...]")
+        points = np.array(polygon).reshape(-1, 2)
+        if points.min() < -_OVERHANG_PX or (points.max(0) > (width + _OVERHANG_PX, height + _OVERHANG_PX)).any():
+            raise InputError(subject, "a polygon outside its image", f"points within {width}x{height}")
+    parts = coco_mask.frPyObjects(polygons, height, width)
+    return coco_mask.decode(coco_mask.merge(parts)).astype(bool)
+
+
+def _mask_of_runs(rle: dict, width: int, height: int, subject: str) -> np.ndarray:
+    size, counts = rle.get("size"), rle.get("counts")
+    if size != [height, width]:
+        raise InputError(subject, f"mask of size {size}", f"[{height}, {width}], height and width of its image")
+    if isinstance(counts, str):
+        counts = _runs_of_text(counts)
+    # pycocotools reads beyond its buffers where the runs do not add up, so they are expanded here
+    good = isinstance(counts, list) and all(isinstance(run, int) and run >= 0 for run in counts)
+    if not good or sum(counts) != height * width:
+        raise InputError(subject, "broken run lengths", f"counts that add up to {height * width} pixels")
+    values = np.arange(len(counts)) % 2 == 1
+    return np.repeat(values, counts).reshape(width, height).T
+
+
+def _runs_of_text(text: str) -> list[int] | None:
+    """COCO's compressed counts: 5 bits a character from '0' on, the sixth says that more follow; from the fourth run on
+    each is the difference to the last but one of its kind (pycocotools `rleFrString`)."""
+    runs: list[int] = []
+    value = shift = 0
+    for character in text:
+        code = ord(character) - 48
+        if not 0 <= code < 64:
+            return None
+        value |= (code & 31) << shift
+        shift += 5
+        if not code & 32:
+            if code & 16:
+                value -= 1 << shift
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
+    return None if shift else runs
