@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 from PIL import Image
@@ -17,7 +17,13 @@ from pipeline.results import Segmentation
 _COMPRESS_LEVEL = 2
 
 
-def write_result_files(folder: Path, name: Path, file: str, pixels: np.ndarray, segmentation: Segmentation) -> None:
+def result_paths(folder: Path, name: PurePath) -> tuple[Path, Path, Path]:
+    """Where `write_result_files` puts label map, overlay and JSON."""
+    stem = folder / name
+    return tuple(stem.with_name(stem.name + end) for end in ("_mask.png", "_overlay.png", ".json"))
+
+
+def write_result_files(folder: Path, name: PurePath, file: str, pixels: np.ndarray, segmentation: Segmentation) -> None:
     """Write `<name>_mask.png`, `<name>_overlay.png` and `<name>.json` below `folder`, which is made where it lacks.
 
     Each file appears whole or not at all. The JSON is last: where it stands, the image is done.
@@ -36,19 +42,19 @@ def write_result_files(folder: Path, name: Path, file: str, pixels: np.ndarray, 
     InputError
         Where the folder can't be made or written to, or the disk is full.
     """
-    stem = folder / name
+    mask, overlay, record = result_paths(folder, name)
     try:
-        stem.parent.mkdir(parents=True, exist_ok=True)
-        _write_png(stem.with_name(f"{stem.name}_mask.png"), label_map_image(segmentation))
-        _write_png(stem.with_name(f"{stem.name}_overlay.png"), draw_overlay(pixels, segmentation))
-        with replace_file(stem.with_name(f"{stem.name}.json")) as out:
+        record.parent.mkdir(parents=True, exist_ok=True)
+        _write_png(mask, label_map_image(segmentation))
+        _write_png(overlay, draw_overlay(pixels, segmentation))
+        with replace_file(record) as out:
             out.write(json.dumps(segmentation.to_json(file), ensure_ascii=False, indent=1) + "\n")
     except OSError as error:
-        raise unwritable(stem.parent, error) from error
+        raise unwritable(record.parent, error) from error
 
 
 def unwritable(folder: Path, error: OSError) -> InputError:
-    return InputError(folder, f"can't be written to ({error.strerror or error})", "a folder with write permission and room")
+    return InputError(folder, f"can't be written to ({error.strerror or error})", "a folder with write permission")
 
 
 def _write_png(path: Path, image: Image.Image) -> None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
+import numpy as np
 from tqdm import tqdm
 
 from pipeline.auto_segmenter import AutoSegmenter
 from pipeline.errors import InputError
 from pipeline.geometry import xywh_to_xyxy
 from pipeline.inputs import find_scans, output_names
-from pipeline.result_files import unwritable, write_result_files
+from pipeline.result_files import result_paths, unwritable, write_result_files
 from pipeline.results import Segmentation
 from pipeline.scan import Scan, read_scan
 
@@ -35,12 +37,17 @@ def segment_files(arguments: argparse.Namespace) -> int:
         return 2 if refused else 0
     segmenter = AutoSegmenter.from_release(arguments.weights, arguments.precision, arguments.threads)
     _check_classes(arguments.classes, segmenter)
+    boxes = xywh_to_xyxy(arguments.boxes).astype(np.float32) if arguments.boxes else None
     failed = len(refused)
     names = output_names(paths)
-    for path, name in zip(tqdm(paths, unit="image", disable=not sys.stderr.isatty()), names, strict=True):
+    inputs = {path.resolve() for path in paths}
+    for path in tqdm(paths, unit="image", disable=not sys.stderr.isatty()):
         try:
-            scan, segmentation = _segment(segmenter, path, arguments)
-            write_result_files(arguments.out, name, str(path), scan.pixels, segmentation)
+            _spare_inputs(result_paths(arguments.out, names[path]), inputs)
+            scan, segmentation = segment_file(
+                segmenter, path, boxes=boxes, classes=arguments.classes, min_score=arguments.min_score
+            )
+            write_result_files(arguments.out, names[path], str(path), scan.pixels, segmentation)
         except InputError as error:
             _say(error)
             failed += 1
@@ -50,12 +57,25 @@ def segment_files(arguments: argparse.Namespace) -> int:
     return 2 if failed else 0
 
 
-def _segment(segmenter: AutoSegmenter, path: Path, arguments: argparse.Namespace) -> tuple[Scan, Segmentation]:
+def segment_file(
+    segmenter: AutoSegmenter,
+    path: Path,
+    *,
+    boxes: np.ndarray | None = None,
+    classes: Sequence[str] | None = None,
+    min_score: float | None = None,
+) -> tuple[Scan, Segmentation]:
+    """Read one file and segment it; the timings include the reading. The options are those of `AutoSegmenter`.
+
+    Raises
+    ------
+    InputError
+        Where the file can't be read, or an option does not suit the image or the weights.
+    """
     start = perf_counter()
     scan = read_scan(path)
     read = (perf_counter() - start) * 1000
-    boxes = xywh_to_xyxy(arguments.boxes) if arguments.boxes else None
-    segmentation = segmenter(scan, boxes=boxes, classes=arguments.classes, min_score=arguments.min_score)
+    segmentation = segmenter(scan, boxes=boxes, classes=classes, min_score=min_score)
     timings = segmentation.timings
     return scan, replace(segmentation, timings=replace(timings, read=read, total=timings.total + read))
 
@@ -65,6 +85,13 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise unwritable(folder, error) from error
+
+
+def _spare_inputs(results: Iterable[Path], inputs: Container[Path]) -> None:
+    """A folder with `scan.png` and a true mask `scan_mask.png` must not lose the latter when it is --out, too."""
+    for result in results:
+        if result.resolve() in inputs:
+            raise InputError(result, "is an input that a result would overwrite", "another folder as --out")
 
 
 def _check_classes(names: list[str] | None, segmenter: AutoSegmenter) -> None:

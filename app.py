@@ -1,0 +1,211 @@
+"""The page: upload an image, see what was found. Widgets and wiring only; what it shows comes from pipeline/.
+
+python app.py [--host 127.0.0.1] [--port 7860] [--weights embedded|DIR|user/repo[@revision]] [--examples DIR]
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import html
+import sys
+import tempfile
+from pathlib import Path
+
+import gradio as gr
+
+from hub import WeightsError, resolve
+from pipeline import AutoSegmenter
+from pipeline.errors import InputError
+from pipeline.examples import Example, gather_examples
+from pipeline.overlay import class_colour, layers, region_names
+from pipeline.results import Segmentation
+from pipeline.segment_files import segment_file
+
+NOTICE = "Research software, not a medical device."
+_TABLE = {"": "number", "label": "str", "score": "number", "box [x, y, w, h]": "str", "predicted IoU": "number",
+          "area px": "number", "area mm²": "str"}  # fmt: skip
+_STAGES = ("read", "detect", "embed", "decode", "post", "total")
+_CSS = """
+#notice { position: fixed; bottom: 0; left: 0; right: 0; z-index: 50; border-radius: 0; border-width: 0;
+          text-align: center; background: #7a3b00; font-size: 14px; }
+#notice .html-container { padding: 5px; }
+#notice .prose { color: #fff; }
+footer { padding-bottom: 36px; }
+#status .refused { border-left: 4px solid #d55e00; padding: 8px 12px; overflow-wrap: anywhere;
+                   background: rgba(213, 94, 0, 0.12); }
+#examples .grid-wrap { min-height: 0; max-height: 60vh; }
+#examples .caption-label { left: 0; right: 0; bottom: 0; max-width: 100%; padding: 2px 4px; white-space: normal;
+                           font-size: 11px; line-height: 1.3; text-align: center; border-radius: 0; }
+#timings table { width: 100%; font-size: 13px; }
+#timings :is(th, td) { padding: 4px 6px; overflow-wrap: normal !important; }
+@media (max-width: 640px) { #examples .grid-container { grid-template-columns: repeat(3, minmax(0, 1fr)); } }
+"""
+#: System fonts: nothing is fetched from elsewhere, so no one else learns that the page was opened.
+_THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+_LAUNCH = {"css": _CSS, "theme": _THEME, "max_file_size": "400mb", "run_history": False, "enable_monitoring": False}
+_HOUR = 3600
+
+
+def build_page(weights: str = "embedded", examples: list[Example] | None = None) -> gr.Blocks:
+    """The page on a release of weights. Networks are loaded at their first use, once a precision, and kept.
+
+    Raises
+    ------
+    hub.WeightsError
+        Where the release can't be used.
+    """
+    examples = examples or []
+    release = resolve(weights)
+    names = [entry["name"] for entry in release.config["classes"]]
+    own_score = release.config["detector"]["score_threshold"]
+
+    @functools.cache
+    def segmenter(precision: str) -> AutoSegmenter:
+        return AutoSegmenter.from_release(weights, precision)
+
+    def run(image: str, precision: str, classes: list[str], min_score: float):
+        try:
+            return segment_file(
+                segmenter(precision),
+                Path(image),
+                classes=None if set(classes) == set(names) else classes,
+                # Where the slider was not moved the release's thresholds hold, which may differ from class to class.
+                min_score=None if min_score == own_score else min_score,
+            )
+        except InputError as error:  # its subject is where the upload lies: of no use to the reader
+            raise InputError(Path(error.subject).name, error.problem, error.expected) from error
+
+    def show(image: str | None, precision: str, classes: list[str], min_score: float):
+        if image is None:
+            return "", None, [], "", None
+        try:
+            scan, segmentation = run(image, precision, classes, min_score)
+        except (InputError, WeightsError) as error:
+            return f'<div class="refused" role="alert">{html.escape(str(error))}</div>', None, [], "", None
+        pixels, regions = layers(scan.pixels, segmentation)
+        coloured = gr.AnnotatedImage(value=(pixels, regions), color_map=_colours(segmentation))
+        record = segmentation.to_json(Path(image).name)
+        return _count(segmentation), coloured, _rows(record), _timings(record["timings_ms"]), None
+
+    def segment(image: str | None, precision: str, classes: list[str], min_score: float):
+        """Find and outline regions in one image. Research software, not a medical device.
+
+        Parameters:
+            image: PNG, JPEG, TIFF, DICOM or 2-D NIfTI file.
+            precision: of the networks, "int8" or "fp32".
+            classes: names of the classes to look for; all where it is left out.
+            min_score: least score of a region, 0..1; the release's own thresholds where it is left out.
+
+        Returns:
+            What `python -m pipeline segment` writes as JSON: boxes are [x, y, width, height], masks COCO RLE.
+        """
+        if image is None:
+            raise gr.Error("No image; upload one first.", print_exception=False)
+        try:
+            _, segmentation = run(image, precision, classes, min_score)
+        except (InputError, WeightsError) as error:
+            raise gr.Error(html.escape(str(error), quote=False), print_exception=False) from error
+        return segmentation.to_json(Path(image).name)
+
+    def choose(event: gr.SelectData) -> str:
+        return str(examples[event.index].path)
+
+    with gr.Blocks(title="AutoMedSeg", analytics_enabled=False, delete_cache=(_HOUR, _HOUR)) as page:
+        gr.Markdown("# AutoMedSeg\nFinds and outlines regions in medical images, without any prompt.")
+        with gr.Row():  # on a phone the three columns follow each other
+            with gr.Column(scale=2, min_width=240):
+                image = gr.File(label="PNG, JPEG, TIFF, DICOM or 2-D NIfTI", height=140)
+                gallery = _gallery(examples)
+            with gr.Column(scale=5, min_width=340):
+                status = gr.HTML("", elem_id="status")
+                overlay = gr.AnnotatedImage(label="Regions", format="png", elem_id="overlay")
+                table = gr.Dataframe(label="Detections", headers=list(_TABLE), datatype=list(_TABLE.values()),
+                                     interactive=False, elem_id="detections")  # fmt: skip
+                timings = gr.Markdown(elem_id="timings")
+                with gr.Accordion("JSON of the command line", open=False):
+                    show_json = gr.Button("Show", size="sm")
+                    record = gr.JSON(show_label=False)
+            with gr.Column(scale=2, min_width=240):
+                precision = gr.Radio(_precisions(release.precisions), value=release.precisions[0], label="Precision")
+                classes = gr.CheckboxGroup(names, value=names, label="Classes")
+                min_score = gr.Slider(0, 1, own_score, step=0.01, label="Minimum score",
+                                      info="Where it starts, each class has its own threshold.")  # fmt: skip
+        gr.HTML(NOTICE, elem_id="notice")
+
+        inputs = [image, precision, classes, min_score]
+        gr.on(
+            [image.change, precision.change, classes.change, min_score.release],
+            show, inputs, [status, overlay, table, timings, record],
+            trigger_mode="always_last", api_visibility="private", concurrency_id="networks", concurrency_limit=1,
+        )  # fmt: skip
+        show_json.click(segment, inputs, record, api_name="segment", concurrency_id="networks", concurrency_limit=1)
+        gallery.select(choose, None, image, api_visibility="private")
+    return page.queue(max_size=20, api_open=False)
+
+
+def launch(page: gr.Blocks, **settings):
+    """`Blocks.launch` with what this page needs: its looks, the limit of an upload, nothing recorded."""
+    return page.launch(**{**_LAUNCH, **settings})
+
+
+def _gallery(examples: list[Example]) -> gr.Gallery:
+    return gr.Gallery([(example.picture, example.caption) for example in examples], label="Examples", columns=2,
+                      height="auto", object_fit="contain", allow_preview=False, buttons=[], interactive=False,
+                      format="png", elem_id="examples", visible=bool(examples))  # fmt: skip
+
+
+def _colours(segmentation: Segmentation) -> dict[str, str]:
+    """Of each region's name, `#rrggbb` as its class has in the overlay."""
+    ids = segmentation.detections.class_ids
+    colours = ["#{:02x}{:02x}{:02x}".format(*class_colour(int(class_id))) for class_id in ids]
+    return dict(zip(region_names(segmentation), colours, strict=True))
+
+
+def _precisions(available: tuple[str, ...]) -> list[tuple[str, str]]:
+    return [(precision.upper(), precision) for precision in available]
+
+
+def _count(segmentation: Segmentation) -> str:
+    match len(segmentation):
+        case 0:
+            return "Nothing found."
+        case 1:
+            return "1 region found."
+        case count:
+            return f"{count} regions found."
+
+
+def _rows(record: dict) -> list[list]:
+    return [
+        [row, found["label"], found["score"], ", ".join(f"{value:g}" for value in found["box"]), found["mask_iou"],
+         found["area_px"], "" if found["area_mm2"] is None else f"{found['area_mm2']:g}"]
+        for row, found in enumerate(record["detections"], start=1)
+    ]  # fmt: skip
+
+
+def _timings(times: dict[str, float]) -> str:
+    rows = ["ms", *_STAGES], ["---:"] * (1 + len(_STAGES)), ["", *(f"{times[stage]:.0f}" for stage in _STAGES)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="The AutoMedSeg page.", epilog=NOTICE)
+    parser.add_argument("--host", help="address to listen at (default: GRADIO_SERVER_NAME or 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="default: GRADIO_SERVER_PORT or the first free one from 7860")
+    parser.add_argument("--weights", default="embedded", help="embedded (default), a folder, or user/repo[@revision]")
+    parser.add_argument("--examples", type=Path, metavar="DIR", help="offer the images of this folder, too")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="automedseg-") as work:
+        try:
+            examples, refused = gather_examples(Path(work), arguments.examples)
+            page = build_page(arguments.weights, examples)
+        except WeightsError as error:
+            sys.exit(str(error))
+        for error in refused:
+            print(error, file=sys.stderr)
+        launch(page, server_name=arguments.host, server_port=arguments.port)
+
+
+if __name__ == "__main__":
+    main()

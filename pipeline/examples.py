@@ -1,0 +1,55 @@
+"""What the page offers to try: drawn phantoms, and the images of a folder of the user's."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from pipeline.errors import InputError
+from pipeline.inputs import find_scans
+from pipeline.phantoms import write_phantoms
+from pipeline.scan import read_scan
+
+_THUMBNAIL = 160
+#: Of a folder; more would push the page's other parts out of sight.
+_MOST = 20
+
+
+@dataclass(frozen=True)
+class Example:
+    """A file to segment, a small RGB picture of it and its caption."""
+
+    path: Path
+    picture: Image.Image
+    caption: str
+
+
+def gather_examples(work: Path, folder: Path | None = None) -> tuple[list[Example], list[InputError]]:
+    """Phantoms, then the first images of `folder`, all copied into `work`: the page never serves the folder itself.
+
+    Returns
+    -------
+    The examples, and what could not be read in `folder`.
+    """
+    examples = [Example(path, _picture(path), caption) for path, caption in write_phantoms(work)]
+    found, refused = find_scans([str(folder)]) if folder else ([], [])
+    for number, path in enumerate(found[:_MOST]):
+        try:
+            picture = _picture(path)
+        except InputError as error:
+            refused.append(error)
+            continue
+        copy = work / str(number) / path.name
+        copy.parent.mkdir()
+        shutil.copyfile(path, copy)
+        examples.append(Example(copy, picture, path.name))
+    return examples, refused
+
+
+def _picture(path: Path) -> Image.Image:
+    picture = Image.fromarray(read_scan(path).pixels)
+    picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    return picture
