@@ -6,6 +6,7 @@ Coordinates are continuous: pixel (row r, column c) covers [c, c+1) x [r, r+1), 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -54,11 +55,23 @@ class Resize:
         return (right - left) / self.width, (bottom - top) / self.height
 
     def image(self, pixels: np.ndarray) -> np.ndarray:
-        """uint8 (H, W, 3) or (H, W) -> uint8 (size, size[, 3]); bilinear with antialiasing when it shrinks."""
-        left, top, right, bottom = self.content
+        """uint8 (H, W, 3) or (H, W) -> uint8 (size, size[, 3]); bilinear with antialiasing when it shrinks.
+
+        Raises
+        ------
+        ValueError
+            Where the image is not of the planned size.
+        """
+        if pixels.shape[:2] != (self.height, self.width):
+            raise ValueError(f"image {pixels.shape}; expected height {self.height}, width {self.width}")
         canvas = np.zeros((self.size, self.size, *pixels.shape[2:]), np.uint8)
-        inner = Image.fromarray(pixels).resize((right - left, bottom - top), Image.Resampling.BILINEAR)
-        canvas[top:bottom, left:right] = np.asarray(inner)
+        left, top, right, bottom = self.content
+        inner = canvas[top:bottom, left:right]
+        if pixels.ndim == 2:
+            inner[:] = _shrink_or_grow(pixels, right - left, bottom - top)
+        # Channel by channel: Pillow would first copy an RGB image into four bytes a pixel, 430 MB of 12000x9000.
+        for channel in range(pixels.shape[2] if pixels.ndim == 3 else 0):
+            inner[..., channel] = _shrink_or_grow(pixels[..., channel], right - left, bottom - top)
         return canvas
 
     def mask(self, mask: np.ndarray) -> np.ndarray:
@@ -69,6 +82,10 @@ class Resize:
         """float32 (N, 4) xyxy in original pixels -> xyxy in input pixels."""
         return (_pairs(boxes) * self.scale + self.content[:2]).reshape(-1, 4).astype(np.float32)
 
+    def points(self, points: np.ndarray) -> np.ndarray:
+        """float32 (..., 2), (x, y) in original pixels -> input pixels."""
+        return (np.asarray(points, np.float64) * self.scale + self.content[:2]).astype(np.float32)
+
     def boxes_back(self, boxes: np.ndarray) -> np.ndarray:
         """float32 (N, 4) xyxy in input pixels -> xyxy in original pixels, clipped to the image."""
         back = (_pairs(boxes) - self.content[:2]) / self.scale
@@ -78,17 +95,38 @@ class Resize:
         """Logits on a grid over the whole input, float32 (G, G) -> bool (rows, W) at the original size.
 
         Bilinear, then > 0, as SAM does. `rows` picks a band of the original's rows, so that a large mask can be
-        expanded piece by piece.
+        expanded piece by piece; the pieces are exactly the whole.
         """
         first, last, _ = (rows or slice(None)).indices(self.height)
         grid = logits.shape[0] / self.size
         left, top, right, bottom = (edge * grid for edge in self.content)
-        per_row = (bottom - top) / self.height
-        band = (left, top + first * per_row, right, min(top + last * per_row, bottom))
-        full = Image.fromarray(np.asarray(logits, np.float32)).resize(
-            (self.width, last - first), Image.Resampling.BILINEAR, box=band
-        )
-        return np.asarray(full) > 0
+        columns = _interpolate(np.asarray(logits, np.float32).T, left, right, self.width, 0, self.width)
+        return _interpolate(np.ascontiguousarray(columns.T), top, bottom, self.height, first, last) > 0
+
+
+def _shrink_or_grow(plane: np.ndarray, width: int, height: int) -> np.ndarray:
+    image = Image.fromarray(np.ascontiguousarray(plane))
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+
+
+def _interpolate(values: np.ndarray, start: float, stop: float, count: int, first: int, last: int) -> np.ndarray:
+    """Bring the stretch [start, stop) of the first axis to `count` samples, bilinear, antialiased when it shrinks.
+
+    Gives the samples first..last of them, each the same whatever the others are. Pillow's own resize with a `box`
+    does not: it rounds the box to float32, so a band's pixels can fall on the other side of a threshold.
+    """
+    step = (stop - start) / count
+    reach = max(step, 1.0)
+    centres = start + (np.arange(first, last) + 0.5) * step
+    index = np.floor(centres - reach + 0.5)[:, None] + np.arange(math.ceil(2 * reach))
+    weights = (1 - np.abs(index + 0.5 - centres[:, None]) / reach).clip(0)
+    weights[(index < 0) | (index >= len(values))] = 0
+    weights = (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+    index = index.clip(0, len(values) - 1).astype(np.intp)
+    samples = weights[:, :1] * values[index[:, 0]]
+    for tap in range(1, index.shape[1]):
+        samples += weights[:, tap : tap + 1] * values[index[:, tap]]
+    return samples
 
 
 def _pairs(boxes: np.ndarray) -> np.ndarray:

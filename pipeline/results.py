@@ -37,6 +37,11 @@ class Detections:
             ("class_ids", np.int64, (count,)),
         ):
             _check_array(f"Detections.{name}", getattr(self, name), dtype, shape)
+        _check_values("Detections.boxes", np.isfinite(self.boxes).all(1), "finite corners")
+        _check_values("Detections.boxes", (self.boxes[:, :2] <= self.boxes[:, 2:]).all(1), "x0 <= x1 and y0 <= y1")
+        _check_values("Detections.scores", (self.scores >= 0) & (self.scores <= 1), "0..1")
+        # 0 is the background of a label map, which holds uint8
+        _check_values("Detections.class_ids", (self.class_ids >= 1) & (self.class_ids <= 255), "1..255")
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -168,6 +173,9 @@ class Segmentation:
 
 def _check_array(name: str, array: np.ndarray, dtype: type, shape: tuple[int, ...]) -> None:
     if array.dtype != dtype or array.shape != shape:
-        raise ValueError(
-            f"{name}: {array.dtype} {array.shape}; expected {np.dtype(dtype)} {shape}"
-        )
+        raise ValueError(f"{name}: {array.dtype} {array.shape}; expected {np.dtype(dtype)} {shape}")
+
+
+def _check_values(name: str, good: np.ndarray, expected: str) -> None:
+    if not good.all():
+        raise ValueError(f"{name}: row {int(np.argmin(good))} is out of bounds; expected {expected}")

@@ -1,1 +1,1 @@
-"""One module a kind of file: `read(path) -> Scan`. `content` tells the kinds apart, `intensity` makes 8 bits of them."""
+"""One module a kind of file: `read(path) -> Scan`. `content` tells kinds apart, `intensity` makes 8 bits of them."""
