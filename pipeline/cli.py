@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hub.errors import WeightsError
+from pipeline import __version__
 from pipeline.errors import InputError
 
 NOTICE = "Research software, not a medical device."
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
     """The parser of the command that `words` names; the other commands are only listed, not loaded."""
     parser = _Parser(prog=_PROG, description="Finds and outlines regions in medical images, without any prompt.")
-    parser.add_argument("--version", action=_Version, help="show the version and exit")
+    parser.add_argument("--version", action="version", version=f"AutoMedSeg {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     segment = commands.add_parser("segment", help="find and outline regions in images", description=_SEGMENT)
     _add_segment_arguments(segment)
@@ -86,19 +87,6 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str):
         self.exit(_EXIT_REFUSED, f"{self.prog}: {message} (--help shows what is accepted)\n")
-
-
-class _Version(argparse.Action):
-    """Shows the version; looked up when asked for, as it comes with the whole package."""
-
-    def __init__(self, **settings):
-        super().__init__(**{**settings, "nargs": 0})
-
-    def __call__(self, parser, *_):
-        from pipeline import __version__
-
-        print(f"AutoMedSeg {__version__}")
-        parser.exit()
 
 
 _SEGMENT = """Find and outline regions. Each image gives NAME.json, NAME_mask.png (pixel values are class ids) and

@@ -48,7 +48,7 @@ def write_result_files(folder: Path, name: PurePath, file: str, pixels: np.ndarr
         _write_png(mask, label_map_image(segmentation))
         _write_png(overlay, draw_overlay(pixels, segmentation))
         with replace_file(record) as out:
-            out.write(json.dumps(segmentation.to_json(file), ensure_ascii=False, indent=1) + "\n")
+            out.write(json.dumps(segmentation.to_json(file), indent=1) + "\n")
     except OSError as error:
         raise unwritable(record.parent, error) from error
 
