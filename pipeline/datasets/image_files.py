@@ -6,26 +6,20 @@ import csv
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from scipy import ndimage
 
 from pipeline.datasets.sample import Region
 from pipeline.errors import InputError
 from pipeline.geometry import box_of_mask
+from pipeline.scan import read_scan
 
 #: Specks below this many pixels are slips of a labeller's pen (Kvasir has many).
 MIN_COMPONENT_PX = 30
 
 
 def load_rgb(path: Path) -> np.ndarray:
-    """uint8 (H, W, 3) of an image file."""
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB"))
-    except FileNotFoundError:
-        raise InputError(path, "no such image", "the source's official download, complete") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(path, f"broken image ({error})", "a whole PNG or JPEG; download it again") from None
+    """uint8 RGB (H, W, 3) of an image file, read as a user's own image will be: 16 bits, rotation, transparency."""
+    return read_scan(path).pixels
 
 
 def load_mask(path: Path, shape: tuple[int, ...]) -> np.ndarray:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from functools import lru_cache, partial
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
 from pipeline.datasets.image_files import image_files, load_pair, read_splits, regions_of
 from pipeline.datasets.sample import Region, Sample, Source
 from pipeline.errors import InputError
+from pipeline.readers.content import DAMAGE
 
 
 def matches(folder: Path) -> bool:
@@ -43,7 +45,7 @@ def study_array(study: Path, name: str) -> np.ndarray:
     try:
         with np.load(study) as arrays:
             return arrays[name]
-    except (OSError, ValueError, KeyError) as error:
+    except (*DAMAGE, BadZipFile) as error:
         raise InputError(study, f"broken study ({error})", f"an .npz file with the array {name!r}") from None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,9 +11,10 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError, SpatialImage
 
 from pipeline.errors import InputError
+from pipeline.readers.content import DAMAGE
 
 #: What nibabel and the decompressors raise for a file that is cut short or no NIfTI.
-_BROKEN = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError)
+_BROKEN = (*DAMAGE, ImageFileError, HeaderDataError)
 
 
 def open_volume(path: Path) -> SpatialImage:
