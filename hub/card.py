@@ -6,12 +6,11 @@ import re
 from collections.abc import Mapping
 
 from hub.errors import WeightsError
-from hub.release import Release
+from hub.release import Release, precision_rank
 from hub.sources import SOURCES, sources_table
 
 #: Figures a precision and source, and the head of their column.
 _COLUMNS = {"dice": "Dice", "iou": "IoU", "box_recall_50": "box recall"}
-_PRECISION_ORDER = ("int8", "fp32", "fp16")
 
 _CARD = """---
 license: cc-by-nc-sa-4.0
@@ -102,11 +101,11 @@ def model_card(release: Release) -> str:
     ]
     precisions = [
         f"| {name} | {entry.get('bytes', 0) / 1e6:.1f} MB | {entry.get('note', '')} |"
-        for name, entry in sorted(manifest.get("precisions", {}).items(), key=lambda item: _precision_rank(item[0]))
+        for name, entry in sorted(manifest.get("precisions", {}).items(), key=lambda item: precision_rank(item[0]))
     ]
     return _CARD.format(
         version=release.version,
-        precision=min(release.precisions, key=_precision_rank, default="int8"),
+        precision=next(iter(release.precisions), "int8"),
         datasets="\n".join(f"- {name}" for name in _trained_sources(manifest)),
         precisions="\n".join(precisions),
         classes="\n".join(classes),
@@ -126,7 +125,10 @@ def figures_table(manifest: Mapping) -> str:
     FIGURES are `dice`, `iou` and `box_recall_50` in 0..1. What was not measured shows as a dash.
     """
     figures = manifest.get("figures") or {}
-    precisions = sorted((name for name in figures if isinstance(figures[name], dict)), key=_precision_rank)
+    measured = (
+        name for name, part in figures.items() if isinstance(part, dict) and ("macro" in part or "sources" in part)
+    )
+    precisions = sorted(measured, key=precision_rank)
     if not precisions:
         return "No figures were measured for this release yet."
     heads = [f"{head} {precision}" for precision in precisions for head in _COLUMNS.values()]
@@ -162,10 +164,6 @@ def fill_readme(text: str, manifest: Mapping) -> str:
 
 def _numbers(cells: list[Mapping]) -> str:
     return "".join(f" {cell[key]:.3f} |" if cell.get(key) is not None else " - |" for cell in cells for key in _COLUMNS)
-
-
-def _precision_rank(name: str) -> tuple[int, str]:
-    return (_PRECISION_ORDER.index(name) if name in _PRECISION_ORDER else len(_PRECISION_ORDER)), name
 
 
 def _trained_sources(manifest: Mapping) -> list[str]:

@@ -25,6 +25,9 @@ from hub.files import replace_file
 #: Generated from the others, so not listed in the manifest.
 UNLISTED = ("manifest.json", "README.md")
 
+#: The default first.
+PRECISIONS = ("int8", "fp32", "fp16")
+
 
 @dataclass(frozen=True)
 class Release:
@@ -62,7 +65,7 @@ class Release:
 
     @property
     def precisions(self) -> tuple[str, ...]:
-        """Names of the precisions that the release holds, such as ('fp32', 'int8')."""
+        """Names of the precisions that the release holds, the default first: ('int8', 'fp32')."""
         return _precisions(self.manifest["files"])
 
     def file(self, name: str) -> Path:
@@ -169,7 +172,12 @@ def write_figures(folder: str | Path, figures: Mapping) -> Release:
 
 def _precisions(files: Mapping) -> tuple[str, ...]:
     parts = (name.split("/") for name in files)
-    return tuple(sorted({part[1] for part in parts if part[0] == "onnx" and len(part) == 3}))
+    return tuple(sorted({part[1] for part in parts if part[0] == "onnx" and len(part) == 3}, key=precision_rank))
+
+
+def precision_rank(precision: str) -> tuple[int, str]:
+    """Sorts precisions the way they are offered: `PRECISIONS`, then any others by name."""
+    return (PRECISIONS.index(precision) if precision in PRECISIONS else len(PRECISIONS)), precision
 
 
 def _read(path: Path) -> bytes:

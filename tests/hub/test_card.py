@@ -28,7 +28,9 @@ Made by `python -m eval figures --data PREPARED --split test` (2 cores, abc1234)
         pytest.param({"figures": {}}, "No figures were measured for this release yet.", id="empty"),
         pytest.param({}, "No figures were measured for this release yet.", id="absent"),
         pytest.param(
-            {"figures": {"split": "test"}}, "No figures were measured for this release yet.", id="a split, no precision"
+            {"figures": {"split": "test", "options": {"threads": 2}}},
+            "No figures were measured for this release yet.",
+            id="a split, no precision",
         ),
     ],
 )

@@ -29,7 +29,7 @@ def test_open_gives_what_was_written(release_folder):
     release = Release.open(release_folder)
     assert release.version == "0.1.0"
     assert release.config == CONFIG
-    assert release.precisions == ("fp32", "int8")
+    assert release.precisions == ("int8", "fp32")
     assert release.manifest["precisions"] == {
         "fp32": {"bytes": 21, "note": "Stored as float16."},
         "int8": {"bytes": 25},
@@ -88,7 +88,7 @@ def test_link_inside_the_release_is_followed(release_folder):
 
 
 def test_precision_that_is_not_there_names_those_that_are(release_folder):
-    with pytest.raises(WeightsError, match=r"0\.1\.0 has no onnx/fp16/detector\.onnx; it holds fp32, int8\."):
+    with pytest.raises(WeightsError, match=r"0\.1\.0 has no onnx/fp16/detector\.onnx; it holds int8, fp32\."):
         Release.open(release_folder).file("onnx/fp16/detector.onnx")
 
 

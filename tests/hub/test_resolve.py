@@ -135,7 +135,7 @@ from hub import resolve
 release = resolve({weights!r})
 print(release.version, release.precisions, release.file("onnx/int8/detector.onnx").read_text())
 """
-USED = "0.1.0 ('fp32', 'int8') int8 detector\n"
+USED = "0.1.0 ('int8', 'fp32') int8 detector\n"
 
 
 @pytest.mark.parametrize("revision", ["", "@main", "@v0.1.0", f"@{COMMIT}"])
