@@ -1,0 +1,211 @@
+"""Detect, prompt, segment: the one place where the two models meet."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+from PIL import Image
+
+from hub import Release, resolve
+from pipeline.detector import Detector
+from pipeline.errors import InputError
+from pipeline.results import Detections, Segmentation, Timings
+from pipeline.scan import Scan, read_scan
+from pipeline.segmenter import Embedding, Segmenter
+
+#: Class id and label of a box that a person drew.
+REGION_ID, REGION_LABEL = 255, "region"
+#: Embeddings kept for corrections on the same image, 4 MB each.
+_KEPT_EMBEDDINGS = 4
+
+
+class AutoSegmenter:
+    """Finds and outlines regions of the release's classes, without any prompt; or outlines what is in given boxes.
+
+    >>> segment = AutoSegmenter.from_release()
+    >>> found = segment("scan.png")
+    >>> found.labels, found.mask(0).shape
+
+    May be used from several threads.
+    """
+
+    def __init__(self, detector: Detector, segmenter: Segmenter, release: Release, precision: str):
+        self.detector, self.segmenter = detector, segmenter
+        self.release, self.precision = release, precision
+        self._embeddings: OrderedDict[bytes, Embedding] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @classmethod
+    def from_release(
+        cls, weights: str | Path = "embedded", precision: str = "int8", threads: int | None = None
+    ) -> AutoSegmenter:
+        """Open the networks of a release.
+
+        Parameters
+        ----------
+        weights
+            'embedded', a release folder, or 'user/repo[@revision]' on the Hub.
+        precision
+            'int8', 'fp32', or with CUDA 'fp16'.
+        threads
+            CPU threads; None for all cores that this process may use.
+
+        Raises
+        ------
+        hub.WeightsError
+            Where the weights are missing, damaged or not this project's.
+        InputError
+            Where the release or the machine lacks that precision, or for threads below 1.
+        """
+        release = resolve(weights)
+        return cls(
+            Detector.from_release(release, precision, threads),
+            Segmenter.from_release(release, precision, threads),
+            release,
+            precision,
+        )
+
+    @property
+    def class_names(self) -> dict[int, str]:
+        """Class id -> name, as in the release's config.json."""
+        return {entry["id"]: entry["name"] for entry in self.release.config["classes"]}
+
+    def __call__(
+        self,
+        image: Scan | np.ndarray | Image.Image | str | Path,
+        *,
+        boxes: np.ndarray | Sequence[Sequence[float]] | None = None,
+        classes: Sequence[str] | None = None,
+        min_score: float | None = None,
+    ) -> Segmentation:
+        """Segment one image.
+
+        Parameters
+        ----------
+        image
+            A `Scan`, uint8 RGB pixels (H, W, 3), an 8-bit PIL image, or a path for `read_scan`.
+        boxes
+            (N, 4) xyxy in pixels of the image, by a person: outline these and look for nothing. Parts outside the image
+            are cut off. Label 'region', class id 255, score 1.
+        classes
+            Names of the classes to look for; None for all.
+        min_score
+            Least score, 0..1; None takes the release's own, class by class.
+
+        Returns
+        -------
+        Surest region first, given boxes in their order. Nothing found gives an empty one.
+
+        Raises
+        ------
+        InputError
+            For an image that can't be read, a box that covers nothing of it, an unknown class, a score outside 0..1.
+        """
+        start = perf_counter()
+        class_ids = self._class_ids(classes)
+        _check_score(min_score)
+        scan = _scan(image)
+        read_done = perf_counter()
+        if boxes is None:
+            found = self.detector.detect(scan.pixels, min_score=min_score, class_ids=class_ids)
+        else:
+            found = _drawn(boxes, *scan.pixels.shape[:2])
+        detect_done = perf_counter()
+        # Without a box there is nothing to decode, and so no use for an embedding.
+        embedding = self._embed(scan.pixels) if len(found) else Embedding((), self.segmenter.plan(scan.pixels))
+        embed_done = perf_counter()
+        mask_logits, ious, _ = self.segmenter.decode(embedding, boxes=found.boxes)
+        decode_done = perf_counter()
+        names = self.class_names | {REGION_ID: REGION_LABEL}
+        labels = tuple(names[int(class_id)] for class_id in found.class_ids)
+        end = perf_counter()
+        return Segmentation(
+            detections=found,
+            labels=labels,
+            mask_logits=mask_logits,
+            mask_ious=ious,
+            resize=embedding.resize,
+            precision=self.precision,
+            weights={"version": self.release.version, "sha256": self.release.sha256},
+            spacing_mm=scan.spacing_mm,
+            timings=_timings(start, read_done, detect_done, embed_done, decode_done, end),
+        )
+
+    def _embed(self, pixels: np.ndarray) -> Embedding:
+        """The image's embedding; from the last few images if it is one of them."""
+        resize = self.segmenter.plan(pixels)
+        image = resize.image(pixels)
+        key = hashlib.sha256(repr(resize).encode() + image.tobytes()).digest()
+        with self._lock:
+            embedding = self._embeddings.get(key)
+        if embedding is None:
+            embedding = self.segmenter.embed_input(image, resize)
+        with self._lock:
+            self._embeddings[key] = embedding
+            self._embeddings.move_to_end(key)
+            while len(self._embeddings) > _KEPT_EMBEDDINGS:
+                self._embeddings.popitem(last=False)
+        return embedding
+
+    def _class_ids(self, names: Sequence[str] | None) -> list[int] | None:
+        if names is None:
+            return None
+        ids = {name: class_id for class_id, name in self.class_names.items()}
+        names = [names] if isinstance(names, str) else names
+        for name in names:
+            if name not in ids:
+                raise InputError("classes", f"{name!r} is not a class of these weights", ", ".join(ids))
+        return [ids[name] for name in names]
+
+
+def _scan(image: Scan | np.ndarray | Image.Image | str | Path) -> Scan:
+    if isinstance(image, Scan):
+        return image
+    if isinstance(image, str | Path):
+        return read_scan(image)
+    if isinstance(image, Image.Image):
+        if image.mode.startswith(("I", "F")):
+            raise InputError("image", f"a PIL image of mode {image.mode}", "8 bits a channel, or the path of the file")
+        image = np.asarray(image.convert("RGB"))
+    if not isinstance(image, np.ndarray):
+        raise InputError("image", f"a {type(image).__name__}", "a Scan, an array, a PIL image or a path")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise InputError("image", f"{image.dtype} {image.shape}", "uint8 (height, width, 3), RGB")
+    return Scan(Path("image"), image)
+
+
+def _drawn(boxes: np.ndarray | Sequence[Sequence[float]], height: int, width: int) -> Detections:
+    """Boxes by a person, clipped to the image."""
+    expected = f"[x1, y1, x2, y2] with x1 < x2 and y1 < y2, inside {width}x{height} pixels at least in part"
+    try:
+        given = np.asarray(boxes, np.float64)
+        given = given.reshape(len(given), 4)
+    except (TypeError, ValueError):
+        raise InputError("boxes", "not N rows of four numbers", expected) from None
+    clipped = given.clip(0, (width, height, width, height)).astype(np.float32)
+    for number, (box, inside) in enumerate(zip(given, clipped, strict=True), 1):
+        x1, y1, x2, y2 = inside
+        if not (np.isfinite(box).all() and x1 < x2 and y1 < y2):
+            raise InputError(f"box {number}", str([round(value, 2) for value in box.tolist()]), expected)
+    count = len(clipped)
+    return Detections(clipped, np.ones(count, np.float32), np.full(count, REGION_ID, np.int64))
+
+
+def _check_score(score: float | None) -> None:
+    if score is None:
+        return
+    if isinstance(score, bool) or not isinstance(score, int | float | np.number) or not 0 <= score <= 1:
+        raise InputError("min_score", repr(score), "a number from 0 to 1")
+
+
+def _timings(*moments: float) -> Timings:
+    """Milliseconds between start, read, detect, embed, decode and end."""
+    stages = [(after - before) * 1000 for before, after in pairwise(moments)]
+    return Timings(*stages, total=(moments[-1] - moments[0]) * 1000)

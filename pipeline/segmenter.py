@@ -1,0 +1,127 @@
+"""MedSAM2: embed an image once, decode any number of boxes and clicks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnxruntime
+
+from hub import Release
+from pipeline.geometry import Resize
+from pipeline.runtime import open_graph
+
+#: What a prompt's point means to the decoder.
+PAD, NEGATIVE, POSITIVE, BOX_TOP_LEFT, BOX_BOTTOM_RIGHT = -1, 0, 1, 2, 3
+#: Boxes decoded in one run: bounds the memory, and more at once is no faster.
+_PROMPTS_A_RUN = 8
+_FEATURES = ("embedding", "high_res_0", "high_res_1")
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """What the encoder made of one image: all that its prompts need.
+
+    Attributes
+    ----------
+    features : float32 (1, 256, S/16, S/16), (1, 32, S/4, S/4), (1, 64, S/8, S/8)
+    resize : the way between the image and the encoder's input of S x S pixels
+    """
+
+    features: tuple[np.ndarray, np.ndarray, np.ndarray]
+    resize: Resize
+
+
+class Segmenter:
+    """Outlines what a box or clicks point at.
+
+    Parameters
+    ----------
+    encoder
+        `image` uint8 (1, S, S, 3) -> three feature maps.
+    decoder
+        The feature maps, `point_coords`, `point_labels` -> `mask_logits`, `iou`, `object_score`.
+    config
+        config.json of the release.
+    """
+
+    def __init__(self, encoder: onnxruntime.InferenceSession, decoder: onnxruntime.InferenceSession, config: dict):
+        settings = config["segmenter"]
+        self.encoder, self.decoder = encoder, decoder
+        self.size, self.resize = settings["input_size"], settings["resize"]
+        self.mask_size = settings.get("mask_size", self.size // 4)
+
+    @classmethod
+    def from_release(cls, release: Release, precision: str = "int8", threads: int | None = None) -> Segmenter:
+        prompts, found = ["point_coords", "point_labels"], ["mask_logits", "iou", "object_score"]
+        encoder = open_graph(release, "image_encoder", precision, threads, inputs=["image"], outputs=_FEATURES)
+        decoder = open_graph(release, "mask_decoder", precision, threads, inputs=[*_FEATURES, *prompts], outputs=found)
+        return cls(encoder, decoder, release.config)
+
+    def plan(self, pixels: np.ndarray) -> Resize:
+        """The way between this image, uint8 (H, W, 3), and the encoder's input."""
+        return Resize.plan(pixels.shape[1], pixels.shape[0], self.size, self.resize)
+
+    def embed(self, pixels: np.ndarray) -> Embedding:
+        """uint8 (H, W, 3) RGB -> its embedding. The costly half: once an image is enough."""
+        resize = self.plan(pixels)
+        return self.embed_input(resize.image(pixels), resize)
+
+    def embed_input(self, image: np.ndarray, resize: Resize) -> Embedding:
+        """The same for an image that was resized already, uint8 (S, S, 3)."""
+        return Embedding(tuple(self.encoder.run(None, {"image": image[None]})), resize)
+
+    def decode(
+        self,
+        embedding: Embedding,
+        *,
+        boxes: np.ndarray | None = None,
+        points: np.ndarray | None = None,
+        point_labels: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """One mask a prompt; a prompt is a box, clicks, or a box with clicks.
+
+        Parameters
+        ----------
+        boxes
+            float32 (N, 4), xyxy in pixels of the original image.
+        points
+            float32 (N, P, 2), clicks as (x, y) in pixels of the original image.
+        point_labels
+            int64 (N, P): 1 inside, 0 outside, -1 for none where prompts have fewer clicks than P.
+
+        Returns
+        -------
+        mask_logits
+            float32 (N, G, G) over the encoder's whole input; > 0 is inside. `Resize.mask_back` brings it back.
+        ious
+            float32 (N,), the IoU that the decoder expects, 0..1.
+        object_scores
+            float32 (N,), logits of there being anything; means something only where that head was trained.
+        """
+        coords, labels = box_to_points(np.zeros((0, 4), np.float32)) if boxes is None else box_to_points(boxes)
+        if boxes is None and points is None:
+            raise ValueError("nothing to decode: boxes, points, or both")
+        if points is not None:
+            points, point_labels = np.asarray(points, np.float32), np.asarray(point_labels, np.int64)
+            if points.ndim != 3 or points.shape[2] != 2 or point_labels.shape != points.shape[:2]:
+                raise ValueError(
+                    f"points {points.shape}, point_labels {point_labels.shape}; expected (N, P, 2), (N, P)"
+                )
+            coords = points if boxes is None else np.concatenate([coords, points], axis=1)
+            labels = point_labels if boxes is None else np.concatenate([labels, point_labels], axis=1)
+        coords = embedding.resize.points(coords)
+        features = dict(zip(_FEATURES, embedding.features, strict=True))
+        parts = [(np.zeros((0, self.mask_size, self.mask_size), np.float32), *(np.zeros(0, np.float32),) * 2)]
+        for first in range(0, len(coords), _PROMPTS_A_RUN):
+            rows = slice(first, first + _PROMPTS_A_RUN)
+            prompts = {"point_coords": coords[rows], "point_labels": labels[rows]}
+            parts.append(self.decoder.run(None, features | prompts))
+        mask_logits, ious, object_scores = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return mask_logits, ious, object_scores
+
+
+def box_to_points(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """float32 (N, 4) xyxy -> the two corners, float32 (N, 2, 2), and their labels, int64 (N, 2)."""
+    corners = np.asarray(boxes, np.float32).reshape(-1, 2, 2)
+    return corners, np.tile(np.array([BOX_TOP_LEFT, BOX_BOTTOM_RIGHT], np.int64), (len(corners), 1))
