@@ -1,0 +1,301 @@
+"""`python -m pipeline export`: trained weights -> a release folder with fp32 ONNX graphs.
+
+The graphs hold their larger weights as float16 and a Cast to float32, which onnxruntime folds when it opens them: half
+the bytes, computed in float32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import shutil
+import subprocess
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.compose
+import onnx.numpy_helper
+import onnx.parser
+import onnxruntime
+import onnxsim
+import torch
+from torch import nn
+
+from hub.files import replace_file, replace_path
+from hub.release import Release, write_manifest
+from pipeline.errors import InputError
+from pipeline.training.architectures import build_detector, build_segmenter
+from pipeline.training.config import read_config
+from pipeline.training.graphs import DecoderGraph, DetectorGraph, EncoderGraph
+from pipeline.training.progress import load_weights, read_weights, save_weights
+
+OPSET = 17
+#: The graphs of a release, by file name.
+GRAPHS = ("detector", "image_encoder", "mask_decoder")
+#: IoU over which the surer of two boxes of one class wins.
+NMS_IOU = 0.6
+#: What the graph drops at once; the thresholds that count are config.json's.
+SCORE_FLOOR = 0.05
+#: Smaller weights stay float32: they cost nothing.
+_HALF_FROM = 1024
+
+# Each anchor votes for its best class alone, then the surer box of a class wins; the surest come first.
+_NMS = """
+<ir_version: 8, opset_import: ["" : {opset}]>
+nms (float[1, A, 4] all_boxes, float[1, A, C] all_scores)
+  => (float[N, 4] boxes, float[N] scores, int64[N] class_index)
+<int64[1] most = {{300}}, float[1] iou = {{{iou}}}, float[1] floor = {{{floor}}}, float zero = {{0.0}},
+ int64[1] first_axis = {{0}}, int64 class_column = {{1}}, int64 box_column = {{2}}>
+{{
+  best = ReduceMax <axes = [2], keepdims = 1> (all_scores)
+  is_best = Equal (all_scores, best)
+  votes = Where (is_best, all_scores, zero)
+  by_class = Transpose <perm = [0, 2, 1]> (votes)
+  kept = NonMaxSuppression (all_boxes, by_class, most, iou, floor)
+  kept_scores = GatherND (by_class, kept)
+  count = Shape (kept_scores)
+  scores, order = TopK (kept_scores, count)
+  ordered = Gather (kept, order)
+  class_index = Gather <axis = 1> (ordered, class_column)
+  box_index = Gather <axis = 1> (ordered, box_column)
+  flat_boxes = Squeeze (all_boxes, first_axis)
+  boxes = Gather (flat_boxes, box_index)
+}}
+"""
+
+
+def detector_onnx(detector: nn.Module, size: int, nms_iou: float = NMS_IOU) -> onnx.ModelProto:
+    """YOLO-NAS -> `image` uint8 (1, S, S, 3) -> `boxes` float32 (N, 4), `scores` (N,), `class_index` int64 (N,).
+
+    Fuses the module's RepVGG branches in place.
+    """
+    image = _noise(size)
+    found = _trace(DetectorGraph(detector, size), {"image": image}, ("all_boxes", "all_scores"), optimize=True)
+    nms = onnx.parser.parse_model(_NMS.format(opset=OPSET, iou=nms_iou, floor=SCORE_FLOOR))
+    nms.ir_version = found.ir_version
+    merged = onnx.compose.merge_models(found, nms, [(name, name) for name in ("all_boxes", "all_scores")])
+    del merged.opset_import[1:]  # merging listed the one opset twice, which the quantizer refuses
+    onnx.checker.check_model(merged)
+    return merged
+
+
+def encoder_onnx(segmenter: nn.Module) -> onnx.ModelProto:
+    """SAM2 -> `image` uint8 (1, S, S, 3) -> `embedding`, `high_res_0`, `high_res_1` float32."""
+    image = _noise(segmenter.image_size)
+    return _trace(EncoderGraph(segmenter), {"image": image}, ("embedding", "high_res_0", "high_res_1"))
+
+
+def decoder_onnx(segmenter: nn.Module) -> onnx.ModelProto:
+    """SAM2 -> the encoder's outputs, `point_coords` float32 (N, P, 2), `point_labels` int64 (N, P) -> `mask_logits`,
+    `iou`, `object_score` float32 (N, ...)."""
+    grid = segmenter.sam_image_embedding_size
+    inputs = {
+        "embedding": torch.randn(1, 256, grid, grid),
+        "high_res_0": torch.randn(1, 32, 4 * grid, 4 * grid),
+        "high_res_1": torch.randn(1, 64, 2 * grid, 2 * grid),
+        "point_coords": torch.rand(3, 2, 2) * segmenter.image_size,
+        "point_labels": torch.tensor([[2, 3]] * 3),
+    }
+    axes = {"point_coords": {0: "N", 1: "P"}, "point_labels": {0: "N", 1: "P"}}
+    axes |= {name: {0: "N"} for name in ("mask_logits", "iou", "object_score")}
+    return _trace(DecoderGraph(segmenter), inputs, ("mask_logits", "iou", "object_score"), axes)
+
+
+def store_half(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Keep the larger float32 weights as float16, with a Cast to float32 in front of their users."""
+    stored = onnx.ModelProto()
+    stored.CopyFrom(model)
+    casts = []
+    for weight in stored.graph.initializer:
+        # vectors stay: quantization's scales have to be plain constants, and biases are small
+        if weight.data_type != onnx.TensorProto.FLOAT or len(weight.dims) < 2 or np.prod(weight.dims) < _HALF_FROM:
+            continue
+        half = onnx.numpy_helper.to_array(weight).astype(np.float16)
+        if not np.isfinite(half).all():  # beyond float16's 65504
+            continue
+        name = weight.name
+        weight.CopyFrom(onnx.numpy_helper.from_array(half, f"{name}/half"))
+        casts.append(onnx.helper.make_node("Cast", [weight.name], [name], f"{name}/cast", to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *stored.graph.node]
+    del stored.graph.node[:]
+    stored.graph.node.extend(nodes)
+    return stored
+
+
+def restore_float(model: onnx.ModelProto) -> None:
+    """Undo `store_half`, in place; what was rounded stays rounded."""
+    weights = {weight.name: weight for weight in model.graph.initializer}
+    for node in list(model.graph.node):
+        if node.op_type == "Cast" and node.input[0] in weights:
+            weight = weights[node.input[0]]
+            array = onnx.numpy_helper.to_array(weight).astype(onnx.helper.tensor_dtype_to_np_dtype(node.attribute[0].i))
+            weight.CopyFrom(onnx.numpy_helper.from_array(array, node.output[0]))
+            model.graph.node.remove(node)
+
+
+def save_graph(model: onnx.ModelProto, path: Path) -> None:
+    """Write a graph so that a stopped run leaves no half file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replace_path(path) as temporary:
+        onnx.save(model, temporary)
+
+
+def export_release(
+    detector_weights: Path,
+    segmenter_weights: Path,
+    out: Path,
+    config: dict,
+    *,
+    version: str,
+    trained_on: dict,
+    nms_iou: float = NMS_IOU,
+) -> Release:
+    """Fill a release folder with fp32 graphs, config.json, float16 training weights and a manifest.
+
+    A release that was there is replaced, its int8 graphs with it: they are of other weights.
+    """
+    detector = build_detector(_classes_of(detector_weights, config))
+    load_weights(detector, detector_weights)
+    segmenter = build_segmenter(config["segmenter"]["input_size"]).eval()
+    load_weights(segmenter, segmenter_weights)
+    half = {"detector": detector.state_dict(), "segmenter": segmenter.state_dict()}
+    half = {name: {key: value.clone() for key, value in state.items()} for name, state in half.items()}
+    graphs = {
+        "detector": detector_onnx(detector, config["detector"]["input_size"], nms_iou),
+        "image_encoder": encoder_onnx(segmenter),
+        "mask_decoder": decoder_onnx(segmenter),
+    }
+    shutil.rmtree(out / "onnx", ignore_errors=True)
+    for name, graph in graphs.items():
+        save_graph(store_half(graph), out / "onnx" / "fp32" / f"{name}.onnx")
+    for name, state in half.items():
+        save_weights(state, out / "training" / f"{name}.safetensors", torch.float16)
+    with replace_file(out / "config.json") as file:
+        file.write(json.dumps(config, indent=2) + "\n")
+    return list_files(out, version=version, trained_on=trained_on)
+
+
+def list_files(folder: Path, *, version: str, trained_on: dict) -> Release:
+    """Write the manifest of a release folder whose graphs are new, so without figures."""
+    notes = {"fp32": "Stored as float16, computed in float32."}
+    return write_manifest(folder, version=version, revision=git_revision(), trained_on=trained_on, notes=notes)
+
+
+def git_revision() -> str:
+    """The commit of the code, with '+changes' where the files differ from it; 'unknown' outside a repository."""
+    try:
+        where = Path(__file__).parent
+        said = [
+            subprocess.run(["git", *command], cwd=where, check=True, capture_output=True, text=True).stdout.strip()
+            for command in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
+        ]
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return said[0] + ("+changes" if said[1] else "")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="release folder; one in it is replaced")
+    for name in ("detector", "segmenter"):
+        text = f"trained {name} weights, .safetensors or .pt (default: the training/{name}.safetensors in --out)"
+        parser.add_argument(f"--{name}", type=Path, metavar="FILE", help=text)
+    parser.add_argument("--config", type=Path, metavar="FILE", help="config.json for own classes or thresholds")
+    parser.add_argument("--version", default="0.1.0", help="version of the weights (default %(default)s)")
+    parser.add_argument("--trained-on", type=Path, metavar="FILE", help="JSON for the manifest: sources and sentences")
+    text = "IoU over which the surer of two boxes of a class wins (default %(default)s)"
+    parser.add_argument("--nms-iou", type=float, default=NMS_IOU, metavar="IOU", help=text)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if not 0 < arguments.nms_iou <= 1:
+        raise InputError("--nms-iou", str(arguments.nms_iou), "more than 0, at most 1")
+    out = arguments.out
+    release = export_release(
+        arguments.detector or out / "training" / "detector.safetensors",
+        arguments.segmenter or out / "training" / "segmenter.safetensors",
+        out,
+        read_config(arguments.config),
+        version=arguments.version,
+        trained_on=_read_trained_on(arguments.trained_on),
+        nms_iou=arguments.nms_iou,
+    )
+    for name, entry in release.manifest["files"].items():
+        print(f"{name:40} {entry['bytes'] / 1e6:8.2f} MB")
+    print(f"{release.folder}: release {release.version}, fp32. Next: python -m pipeline quantize --release {out}")
+    return 0
+
+
+def _noise(size: int) -> torch.Tensor:
+    return torch.randint(0, 256, (1, size, size, 3), dtype=torch.uint8)
+
+
+def _read_trained_on(path: Path | None) -> dict:
+    if path is None:
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(path, f"unreadable ({error})", "a JSON object for the manifest's trained_on") from None
+    if not isinstance(content, dict):
+        raise InputError(path, f"a JSON {type(content).__name__}", "an object for the manifest's trained_on")
+    return content
+
+
+def _classes_of(detector_weights: Path, config: dict) -> int:
+    """The number of classes of a detector's weights, which has to be the config's."""
+    head = read_weights(detector_weights).get("heads.head1.cls_pred.weight")
+    if head is None:
+        raise InputError(detector_weights, "no YOLO-NAS class head in it", "what `train detector` wrote")
+    if len(head) != len(config["classes"]):
+        expected = f"{len(config['classes'])}, as in the config. Name the classes in a file for --config."
+        raise InputError(detector_weights, f"{len(head)} classes", expected)
+    return len(head)
+
+
+def _trace(
+    module: nn.Module,
+    inputs: dict[str, torch.Tensor],
+    outputs: tuple[str, ...],
+    axes: dict | None = None,
+    *,
+    optimize: bool = False,
+) -> onnx.ModelProto:
+    """Trace, fold constants and hold the result against the module on the inputs it was traced with.
+
+    `optimize` joins convolutions with what follows them. Not for transformers: it joins MatMul and Add into Gemm too,
+    which the dynamic quantizer does not know.
+    """
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        # torch announces the end of its tracing exporter; torch is pinned, and the graphs it makes are known here.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", "Constant folding", UserWarning)  # onnxsim folds what torch leaves
+        # what is fixed while tracing (sizes) is meant to be fixed
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        torch.onnx.export(
+            module.eval(),
+            tuple(inputs.values()),
+            buffer,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_axes=axes,
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    graph, _ = onnxsim.simplify(onnx.load_model_from_string(buffer.getvalue()), perform_optimization=optimize)
+    onnx.checker.check_model(graph)
+    _check_parity(graph, module, inputs)
+    return graph
+
+
+@torch.no_grad()
+def _check_parity(graph: onnx.ModelProto, module: nn.Module, inputs: dict[str, torch.Tensor]) -> None:
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    found = session.run(None, {name: value.numpy() for name, value in inputs.items()})
+    for output, array, wanted in zip(session.get_outputs(), found, module(*inputs.values()), strict=True):
+        error = np.abs(array - wanted.numpy()).max() / max(np.abs(wanted.numpy()).max(), 1e-9)
+        if not error < 1e-3:
+            raise RuntimeError(f"{type(module).__name__}: {output.name} is off by {error:.1e} of torch's maximum")
