@@ -231,8 +231,8 @@ def _mask_of_polygons(polygons: list, width: int, height: int, subject: str) -> 
         points = np.array(polygon).reshape(-1, 2)
         if points.min() < -_OVERHANG_PX or (points.max(0) > (width + _OVERHANG_PX, height + _OVERHANG_PX)).any():
             raise InputError(subject, "a polygon outside its image", f"points within {width}x{height}")
-    parts = coco_mask.frPyObjects(polygons, height, width)
-    return coco_mask.decode(coco_mask.merge(parts)).astype(bool)
+    rle = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+    return _mask_of_runs({"size": rle["size"], "counts": rle["counts"].decode("ascii")}, width, height, subject)
 
 
 def _mask_of_runs(rle: dict, width: int, height: int, subject: str) -> np.ndarray:

@@ -43,7 +43,7 @@ def read(folder: Path) -> Source:
 def study_array(study: Path, name: str) -> np.ndarray:
     """One array of a cine study: frames, masks, has_lv, has_myo, slice_index, phase_index, ..."""
     try:
-        with np.load(study) as arrays:
+        with study.open("rb") as file, np.load(file) as arrays:
             return arrays[name]
     except (*DAMAGE, BadZipFile) as error:
         raise InputError(study, f"broken study ({error})", f"an .npz file with the array {name!r}") from None

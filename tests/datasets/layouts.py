@@ -244,16 +244,15 @@ def brats_case(
 COCO_IMAGE = {"id": 3, "file_name": "a.png", "width": WIDTH, "height": HEIGHT}
 
 
-def coco(path: Path, annotations: Sequence[dict] = (), images: Sequence[dict] = (COCO_IMAGE,), **lists: object) -> Path:
-    """An annotation file of the categories cyst 5 and node 2; each annotation is of image 3 unless it says so."""
+def coco(path: Path, regions: Sequence[dict] = (), images: Sequence[dict] = (COCO_IMAGE,), **lists: object) -> Path:
+    """An annotation file of the categories cyst 5 and node 2; each region is a cyst of image 3 unless it says so."""
     content = {
         "images": list(images),
         "categories": [{"id": 5, "name": "cyst"}, {"id": 2, "name": "node"}],
         "annotations": [
-            {"id": number, "image_id": 3, "category_id": 5, **annotation}
-            for number, annotation in enumerate(annotations, start=1)
+            {"id": number, "image_id": 3, "category_id": 5, **region} for number, region in enumerate(regions, start=1)
         ],
-        **lists,
+        **lists,  # take the place of these
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content))
