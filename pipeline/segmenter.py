@@ -111,14 +111,19 @@ class Segmenter:
             coords = points if boxes is None else np.concatenate([coords, points], axis=1)
             labels = point_labels if boxes is None else np.concatenate([labels, point_labels], axis=1)
         coords = embedding.resize.points(coords)
-        features = dict(zip(_FEATURES, embedding.features, strict=True))
-        parts = [(np.zeros((0, self.mask_size, self.mask_size), np.float32), *(np.zeros(0, np.float32),) * 2)]
+        parts = [self.no_masks()]
         for first in range(0, len(coords), _PROMPTS_A_RUN):
             rows = slice(first, first + _PROMPTS_A_RUN)
+            features = dict(zip(_FEATURES, embedding.features, strict=True))
             prompts = {"point_coords": coords[rows], "point_labels": labels[rows]}
             parts.append(self.decoder.run(None, features | prompts))
         mask_logits, ious, object_scores = (np.concatenate(part) for part in zip(*parts, strict=True))
         return mask_logits, ious, object_scores
+
+    def no_masks(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What `decode` gives for no prompt at all."""
+        none = np.zeros(0, np.float32)
+        return np.zeros((0, self.mask_size, self.mask_size), np.float32), none, none
 
 
 def box_to_points(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
