@@ -75,6 +75,7 @@ def segment_file(
     start = perf_counter()
     scan = read_scan(path)
     read = (perf_counter() - start) * 1000
+    _check_boxes(path, scan, boxes)
     segmentation = segmenter(scan, boxes=boxes, classes=classes, min_score=min_score)
     timings = segmentation.timings
     return scan, replace(segmentation, timings=replace(timings, read=read, total=timings.total + read))
@@ -99,6 +100,15 @@ def _check_classes(names: list[str] | None, segmenter: AutoSegmenter) -> None:
     for name in names or ():
         if name not in known:
             raise InputError("--classes", f"{name!r} is not a class of these weights", ", ".join(known))
+
+
+def _check_boxes(path: Path, scan: Scan, boxes: np.ndarray | None) -> None:
+    """Boxes as the user gave them, [x, y, width, height]: what fits one image may lie beside another."""
+    height, width = scan.pixels.shape[:2]
+    for x0, y0, x1, y1 in () if boxes is None else boxes:
+        if min(x1, width) <= max(x0, 0) or min(y1, height) <= max(y0, 0):
+            box = f"{x0:g},{y0:g},{x1 - x0:g},{y1 - y0:g}"
+            raise InputError(path, f"the box {box} lies outside", f"one that covers some of its {width}x{height} pixels")
 
 
 def _summary(path: Path, segmentation: Segmentation) -> str:
