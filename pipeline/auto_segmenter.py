@@ -16,6 +16,7 @@ from PIL import Image
 from hub import Release, resolve
 from pipeline.detector import Detector
 from pipeline.errors import InputError
+from pipeline.geometry import Resize
 from pipeline.results import Detections, Segmentation, Timings
 from pipeline.scan import Scan, read_scan
 from pipeline.segmenter import Embedding, Segmenter
@@ -118,10 +119,12 @@ class AutoSegmenter:
         else:
             found = _drawn(boxes, *scan.pixels.shape[:2])
         detect_done = perf_counter()
-        # Without a box there is nothing to decode, and so no use for an embedding.
-        embedding = self._embed(scan.pixels) if len(found) else Embedding((), self.segmenter.plan(scan.pixels))
+        resize = self.segmenter.plan(scan.pixels)
+        embedding = self._embed(scan.pixels, resize) if len(found) else None
         embed_done = perf_counter()
-        mask_logits, ious, _ = self.segmenter.decode(embedding, boxes=found.boxes)
+        mask_logits, ious, _ = (
+            self.segmenter.decode(embedding, boxes=found.boxes) if embedding else self.segmenter.no_masks()
+        )
         decode_done = perf_counter()
         names = self.class_names | {REGION_ID: REGION_LABEL}
         labels = tuple(names[int(class_id)] for class_id in found.class_ids)
@@ -131,16 +134,15 @@ class AutoSegmenter:
             labels=labels,
             mask_logits=mask_logits,
             mask_ious=ious,
-            resize=embedding.resize,
+            resize=resize,
             precision=self.precision,
             weights={"version": self.release.version, "sha256": self.release.sha256},
             spacing_mm=scan.spacing_mm,
             timings=_timings(start, read_done, detect_done, embed_done, decode_done, end),
         )
 
-    def _embed(self, pixels: np.ndarray) -> Embedding:
+    def _embed(self, pixels: np.ndarray, resize: Resize) -> Embedding:
         """The image's embedding; from the last few images if it is one of them."""
-        resize = self.segmenter.plan(pixels)
         image = resize.image(pixels)
         key = hashlib.sha256(repr(resize).encode() + image.tobytes()).digest()
         with self._lock:

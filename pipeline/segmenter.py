@@ -99,17 +99,7 @@ class Segmenter:
         object_scores
             float32 (N,), logits of there being anything; means something only where that head was trained.
         """
-        coords, labels = box_to_points(np.zeros((0, 4), np.float32)) if boxes is None else box_to_points(boxes)
-        if boxes is None and points is None:
-            raise ValueError("nothing to decode: boxes, points, or both")
-        if points is not None:
-            points, point_labels = np.asarray(points, np.float32), np.asarray(point_labels, np.int64)
-            if points.ndim != 3 or points.shape[2] != 2 or point_labels.shape != points.shape[:2]:
-                raise ValueError(
-                    f"points {points.shape}, point_labels {point_labels.shape}; expected (N, P, 2), (N, P)"
-                )
-            coords = points if boxes is None else np.concatenate([coords, points], axis=1)
-            labels = point_labels if boxes is None else np.concatenate([labels, point_labels], axis=1)
+        coords, labels = _prompts(boxes, points, point_labels)
         coords = embedding.resize.points(coords)
         parts = [self.no_masks()]
         for first in range(0, len(coords), _PROMPTS_A_RUN):
@@ -130,3 +120,20 @@ def box_to_points(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """float32 (N, 4) xyxy -> the two corners, float32 (N, 2, 2), and their labels, int64 (N, 2)."""
     corners = np.asarray(boxes, np.float32).reshape(-1, 2, 2)
     return corners, np.tile(np.array([BOX_TOP_LEFT, BOX_BOTTOM_RIGHT], np.int64), (len(corners), 1))
+
+
+def _prompts(
+    boxes: np.ndarray | None, points: np.ndarray | None, point_labels: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes' corners, then clicks: float32 (N, P, 2), int64 (N, P)."""
+    parts = [] if boxes is None else [box_to_points(boxes)]
+    if points is not None:
+        points, point_labels = np.asarray(points, np.float32), np.asarray(point_labels, np.int64)
+        if points.ndim != 3 or points.shape[2] != 2 or point_labels.shape != points.shape[:2]:
+            shapes = f"points {points.shape}, point_labels {point_labels.shape}"
+            raise ValueError(f"{shapes}; expected (N, P, 2) and (N, P)")
+        parts.append((points, point_labels))
+    if not parts:
+        raise ValueError("nothing to decode: boxes, points, or both")
+    coords, labels = zip(*parts, strict=True)
+    return np.concatenate(coords, axis=1), np.concatenate(labels, axis=1)
