@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +24,8 @@ _READERS = {
     "nifti": "pipeline.readers.nifti",
 }
 _CHATTY_LOGGERS = ("PIL", "nibabel.global", "pydicom", "pylibjpeg")
+_ONE_AT_A_TIME = threading.Lock()
+_STDERR = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,15 +74,40 @@ def read_scan(path: str | Path) -> Scan:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the readers' libraries from printing: what matters is raised, and what they quote can name a patient."""
+    """Keep the readers' libraries from printing: what matters is raised, and what they quote can name a patient.
+
+    Warnings, loggers and the C libraries' way to stderr belong to the whole process, hence one reading at a time.
+    """
+    with _ONE_AT_A_TIME, warnings.catch_warnings(), _quiet_loggers(), _quiet_stderr():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def _quiet_loggers() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in _CHATTY_LOGGERS]
     levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL + 1)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)
+        yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+@contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """What libtiff and libjpeg write by themselves, of a damaged file, goes nowhere."""
+    try:
+        saved = os.dup(_STDERR)
+    except OSError:  # a service without stderr
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), _STDERR)
+        yield
+    finally:
+        os.dup2(saved, _STDERR)
+        os.close(saved)

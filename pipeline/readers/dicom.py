@@ -8,9 +8,17 @@ from pathlib import Path
 
 import numpy as np
 from pydicom import Dataset, dcmread
-from pydicom.errors import InvalidDicomError
+from pydicom.encaps import generate_frames
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels import apply_color_lut, apply_modality_lut, as_pixel_options, convert_color_space, get_decoder
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGLSTransferSyntaxes,
+    JPEGTransferSyntaxes,
+    RLELossless,
+)
 
 from pipeline.errors import InputError
 from pipeline.readers.content import ACCEPTED, DAMAGE, check_size, damaged
@@ -19,6 +27,9 @@ from pipeline.scan import Scan
 
 #: Largest span of stored values whose way to the screen is worked out once a value rather than once a pixel.
 _TABLE_SIZE = 1 << 16
+_DAMAGE = (*DAMAGE, BytesLengthException, InvalidDicomError)
+#: End-of-image marker, and among how many last bytes it must be: padding may follow it.
+_JPEG_END, _JPEG_END_WITHIN = b"\xff\xd9", 16
 _PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
@@ -39,7 +50,7 @@ def read(path: Path) -> Scan:
         return Scan(path, pixels, _spacing_mm(dataset))
     except InputError:
         raise
-    except (*DAMAGE, InvalidDicomError):
+    except _DAMAGE:
         raise damaged(path, "DICOM") from None
 
 
@@ -67,17 +78,30 @@ def _decode(path: Path, dataset: Dataset) -> tuple[np.ndarray, str]:
         implicit, little = dataset.original_encoding
         explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
         dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+    syntax = dataset.file_meta.TransferSyntaxUID
+    # on damaged runs pylibjpeg's RLE decoder panics, which no `except Exception` would stop
+    plugin = "pydicom" if syntax == RLELossless else ""
     try:
-        decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
+        if syntax in JPEGTransferSyntaxes + JPEGLSTransferSyntaxes:
+            _check_end_of_jpeg(dataset)
         # raw: the change of colours would hold three floats a pixel
-        stored, meaning = decoder.as_array(dataset, raw=True, **as_pixel_options(dataset))
-    except DAMAGE:
+        stored, meaning = get_decoder(syntax).as_array(
+            dataset, raw=True, decoding_plugin=plugin, **as_pixel_options(dataset)
+        )
+    except _DAMAGE:
         problem = "its pixels can't be decoded (damaged, cut short, or an unsupported compression)"
         raise InputError(path, problem, "a whole DICOM file, uncompressed, RLE, JPEG, JPEG-LS or JPEG 2000") from None
     for keyword in _PIXEL_KEYWORDS:
         if keyword in dataset:
             del dataset[keyword]
     return stored, str(meaning["photometric_interpretation"])
+
+
+def _check_end_of_jpeg(dataset: Dataset) -> None:
+    """Raise ValueError where a JPEG stream has no end: libjpeg would fill what is missing with grey."""
+    frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
+    if _JPEG_END not in frame[-_JPEG_END_WITHIN:]:
+        raise ValueError("JPEG stream without end")
 
 
 def _shown(path: Path, dataset: Dataset, stored: np.ndarray, photometric: str) -> Callable[[slice], np.ndarray]:
