@@ -108,7 +108,9 @@ def _check_boxes(path: Path, scan: Scan, boxes: np.ndarray | None) -> None:
     for x0, y0, x1, y1 in () if boxes is None else boxes:
         if min(x1, width) <= max(x0, 0) or min(y1, height) <= max(y0, 0):
             box = f"{x0:g},{y0:g},{x1 - x0:g},{y1 - y0:g}"
-            raise InputError(path, f"the box {box} lies outside", f"one that covers some of its {width}x{height} pixels")
+            raise InputError(
+                path, f"the box {box} lies outside", f"one that covers some of its {width}x{height} pixels"
+            )
 
 
 def _summary(path: Path, segmentation: Segmentation) -> str:
