@@ -62,4 +62,5 @@ class Detector:
         keep &= (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
         if class_ids is not None:
             keep &= np.isin(self.class_ids[index], list(class_ids))
-        return Detections(boxes, scores.clip(0, 1), self.class_ids[index])[keep][: self.max_detections]
+        kept = np.flatnonzero(keep)[: self.max_detections]
+        return Detections(boxes[kept], scores[kept].clip(0, 1), self.class_ids[index[kept]])

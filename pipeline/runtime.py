@@ -27,6 +27,8 @@ ONNXRUNTIME_ERRORS = (
     _errors.RuntimeException,
 )
 _ONLY_ERRORS = 3
+#: Linux' control group, version 2: '200000 100000' is two cores' worth of time, 'max 100000' is no limit.
+_QUOTA_FILE = Path("/sys/fs/cgroup/cpu.max")
 
 
 def open_graph(
@@ -85,11 +87,11 @@ def open_session(path: Path, threads: int | None = None, *, cuda: bool = False) 
         raise WeightsError(f"{path}: onnxruntime can't open this graph ({reason}).") from error
 
 
-def available_cores() -> int:
+def available_cores(quota_file: Path = _QUOTA_FILE) -> int:
     """Cores that this process may use: its affinity, and the CPU quota of its container where there is one."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        quota, period = quota_file.read_text(encoding="ascii").split()
     except (OSError, ValueError):
         return cores
     return cores if quota == "max" else max(1, min(cores, math.ceil(int(quota) / int(period))))

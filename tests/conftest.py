@@ -1,4 +1,6 @@
-"""Turns skips into failures where a machine is meant to run everything.
+"""The release that tests run on, and skips turned into failures where a machine is meant to run everything.
+
+`AUTOMEDSEG_WEIGHTS` names other weights than the embedded ones: a folder, or user/repo[@revision].
 
 `AUTOMEDSEG_REQUIRE` names markers, apart by commas (`training,data,browser`): a test of such a marker that skips fails.
 Where `training` is named, a file that skips as a whole fails too, because it does so before its markers are known.
@@ -10,7 +12,15 @@ import os
 
 import pytest
 
+from hub import Release, resolve
+
 REQUIRED = {marker for marker in os.environ.get("AUTOMEDSEG_REQUIRE", "").split(",") if marker}
+
+
+@pytest.fixture(scope="session")
+def release() -> Release:
+    """The embedded release: the trained networks that ship with the repository."""
+    return resolve(os.environ.get("AUTOMEDSEG_WEIGHTS", "embedded"))
 
 
 @pytest.hookimpl(wrapper=True)
