@@ -31,7 +31,8 @@ from pipeline.geometry import Resize, xyxy_to_xywh
 
 CANVAS = 640
 SPLITS = ("train", "val", "test")
-_SHARES = (0.7, 0.2)
+#: Tenths of the patients where train and val end.
+_ENDS = (7, 9)
 _BLOCK = 32
 
 
@@ -47,8 +48,8 @@ def split_by_patient(samples: tuple[Sample, ...], seed: int = 0) -> dict[str, st
     """{sample name: split}: the source's own split where it has one, else 70 / 20 / 10 of the patients at random."""
     free = sorted({sample.patient for sample in samples if sample.split is None})
     order = np.random.default_rng(seed).permutation(len(free))
-    edges = np.round(np.cumsum(_SHARES) * len(free)).astype(int)
-    drawn = {free[patient]: SPLITS[np.searchsorted(edges, place, "right")] for place, patient in enumerate(order)}
+    ends = [(tenths * len(free) + 5) // 10 for tenths in _ENDS]
+    drawn = {free[patient]: SPLITS[np.searchsorted(ends, place, "right")] for place, patient in enumerate(order)}
     return {sample.name: sample.split or drawn[sample.patient] for sample in samples}
 
 
