@@ -208,11 +208,13 @@ def _voi_lut(dataset: Dataset) -> Callable[[np.ndarray], np.ndarray] | None:
         return None
     item = dataset.VOILUTSequence[0]
     entries, first, bits = (int(number) for number in item.LUTDescriptor)
+    entries = entries or _TABLE_SIZE
     data = item.LUTData
     if isinstance(data, bytes):
-        order = "<" if dataset.original_encoding[1] else ">"
-        data = np.frombuffer(data, np.uint8 if len(data) == (entries or _TABLE_SIZE) else f"{order}u2")
-    table = stretch(np.asarray(data)[: entries or _TABLE_SIZE], 0, (1 << bits) - 1)
+        # entries of 8 bits lie one a byte, padded to an even count, or one a word
+        words = f"{'<' if dataset.original_encoding[1] else '>'}u2"
+        data = np.frombuffer(data, words if len(data) >= 2 * entries else np.uint8)
+    table = stretch(np.asarray(data)[:entries], 0, (1 << bits) - 1)
 
     def show(values: np.ndarray) -> np.ndarray:
         return table[(np.rint(values) - first).clip(0, len(table) - 1).astype(np.int64)]

@@ -23,6 +23,7 @@ _UNSTATED = np.array([[0, -1], [1, 1], [2, 1]])
 _MM_PER_UNIT = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}
 #: Values that the window is taken from; of a larger slice every n-th row and column is looked at.
 _WINDOW_SAMPLE = 4_000_000
+_CHUNK = 1 << 20
 _ONE_SLICE = "a 2-D image or a 3-D one of a single slice. Pick one slice first."
 
 
@@ -44,7 +45,10 @@ def read(path: Path) -> Scan:
             second = b"\x02" in stream.read(4)  # 540, the length of NIfTI-2's header, is 0x21c; NIfTI-1's is 0x15c
             stream.seek(0)
             image = (nibabel.Nifti2Image if second else nibabel.Nifti1Image).from_stream(stream)
-            return _read_slice(path, image)
+            scan = _read_slice(path, image)
+            while stream.read(_CHUNK):  # gzip compares its checksum at the end of the file
+                pass
+            return scan
     except InputError:
         raise
     except (*DAMAGE, HeaderDataError, ImageFileError, WrapStructError):
@@ -78,9 +82,11 @@ def _slice_shape(path: Path, image: nibabel.Nifti1Image) -> tuple[int, int, int]
         shape = (*shape, 1)
     if len(shape) != 3:
         raise InputError(path, f"{len(shape)}-D image {stated}", _ONE_SLICE)
-    if 1 not in shape and min(shape) > 1:
+    if min(shape) > 1:
         raise InputError(path, f"3-D volume {stated}", _ONE_SLICE)
-    check_size(path, *sorted(shape)[:0:-1] if min(shape) else (0, 0))
+    if min(shape) < 1:
+        raise InputError(path, f"image {stated} without voxels", _ONE_SLICE)
+    check_size(path, *sorted(shape)[1:])
     if image.get_data_dtype().kind not in "iufV":
         raise InputError(path, "complex numbers", "real numbers or RGB colours")
     return shape
