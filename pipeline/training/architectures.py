@@ -10,6 +10,7 @@ import contextlib
 import importlib.resources
 import logging
 import os
+import warnings
 
 import torch
 from torch import nn
@@ -37,7 +38,9 @@ def build_detector(num_classes: int) -> nn.Module:
     """YOLO-NAS-S, random weights. Input float32 (B, 3, S, S) RGB in 0..1, S a multiple of 32."""
     os.environ.setdefault("CRASH_HANDLER", "FALSE")
     logging.getLogger("super_gradients").setLevel(logging.ERROR)
-    from super_gradients.training import models
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)  # setuptools is pinned for it
+        from super_gradients.training import models
 
     return models.get("yolo_nas_s", num_classes=num_classes, pretrained_weights=None)
 

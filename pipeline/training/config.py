@@ -7,19 +7,12 @@ from pathlib import Path
 
 from hub import WeightsError
 from hub.checks import check_config
+from pipeline.datasets import CLASSES
 from pipeline.errors import InputError
 
 RELEASE_CONFIG = {
     "schema": 1,
-    "classes": [
-        {"id": 1, "name": "brain_tumor"},
-        {"id": 2, "name": "hippocampus"},
-        {"id": 3, "name": "lung"},
-        {"id": 4, "name": "left_ventricle"},
-        {"id": 5, "name": "polyp"},
-        {"id": 6, "name": "fetal_head"},
-        {"id": 7, "name": "breast_lesion"},
-    ],
+    "classes": [{"id": number, "name": name} for number, name in enumerate(CLASSES, 1)],
     "detector": {
         "family": "yolo_nas_s",
         "input_size": 640,
@@ -39,9 +32,12 @@ def read_config(path: Path | None) -> dict:
         return RELEASE_CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-        check_config(path, config)
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(path, f"unreadable ({error})", "a config.json as in a release") from None
+    if not isinstance(config, dict):
+        raise InputError(path, f"a JSON {type(config).__name__}", "a config.json as in a release")
+    try:
+        check_config(path, config)
     except WeightsError as error:
         raise InputError(path, str(error).removeprefix(f"{path}: "), "a config.json as in a release") from None
     return config
