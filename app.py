@@ -135,7 +135,7 @@ def build_page(weights: str = "embedded", examples: list[Example] | None = None)
 
         inputs = [image, precision, classes, min_score]
         gr.on(
-            [image.change, precision.change, classes.change, min_score.release],
+            [image.change, precision.change, classes.change, min_score.change],
             show, inputs, [status, overlay, table, timings, record],
             trigger_mode="always_last", api_visibility="private", concurrency_id="networks", concurrency_limit=1,
         )  # fmt: skip
@@ -200,11 +200,14 @@ def main() -> None:
         try:
             examples, refused = gather_examples(Path(work), arguments.examples)
             page = build_page(arguments.weights, examples)
-        except WeightsError as error:
-            sys.exit(str(error))
+        except (InputError, WeightsError) as error:
+            parser.exit(2, f"{error}\n")
         for error in refused:
             print(error, file=sys.stderr)
-        launch(page, server_name=arguments.host, server_port=arguments.port)
+        try:
+            launch(page, server_name=arguments.host, server_port=arguments.port)
+        except OSError as error:  # the port is taken, the address is not this machine's
+            parser.exit(2, f"{error}\n")
 
 
 if __name__ == "__main__":

@@ -33,7 +33,14 @@ def gather_examples(work: Path, folder: Path | None = None) -> tuple[list[Exampl
     Returns
     -------
     The examples, and what could not be read in `folder`.
+
+    Raises
+    ------
+    InputError
+        Where `folder` is none.
     """
+    if folder is not None and not folder.is_dir():
+        raise InputError(folder, "no such folder", "a folder of images to offer as examples")
     examples = [Example(path, _picture(path), caption) for path, caption in write_phantoms(work)]
     found, refused = find_scans([str(folder)]) if folder else ([], [])
     for number, path in enumerate(found[:_MOST]):
