@@ -46,11 +46,17 @@ class Group:
 
 def split_by_patient(samples: tuple[Sample, ...], seed: int = 0) -> dict[str, str]:
     """{sample name: split}: the source's own split where it has one, else 70 / 20 / 10 of the patients at random."""
-    free = sorted({sample.patient for sample in samples if sample.split is None})
+    given: dict[str, str] = {}
+    for sample in samples:
+        if sample.split and given.setdefault(sample.patient, sample.split) != sample.split:
+            found = f"in {given[sample.patient]} and in {sample.split}"
+            raise InputError(f"patient {sample.patient} ({sample.name})", found, "each patient in one split")
+    free = sorted({sample.patient for sample in samples} - given.keys())
     order = np.random.default_rng(seed).permutation(len(free))
     ends = [(tenths * len(free) + 5) // 10 for tenths in _ENDS]
     drawn = {free[patient]: SPLITS[np.searchsorted(ends, place, "right")] for place, patient in enumerate(order)}
-    return {sample.name: sample.split or drawn[sample.patient] for sample in samples}
+    of_patient = given | drawn
+    return {sample.name: of_patient[sample.patient] for sample in samples}
 
 
 def group_samples(source: Source) -> list[Group]:

@@ -148,6 +148,20 @@ def test_split_of_the_source_wins():
     assert free == {"train": 21, "val": 6, "test": 3}
 
 
+def test_patient_with_a_split_for_some_images_stays_whole():
+    samples = samples_of(["a"], "test")[:1] + samples_of(["a", *(f"p{number}" for number in range(10))])[1:]
+    splits = split_by_patient(samples)
+    assert [splits[f"a_{n}"] for n in range(3)] == ["test"] * 3
+
+
+def test_patient_in_two_splits_is_refused():
+    samples = samples_of(["a"], "test")[:1] + samples_of(["a"], "train")[1:]
+    with pytest.raises(
+        InputError, match=r"patient a \(a_1\): in test and in train; expected each patient in one split"
+    ):
+        split_by_patient(samples)
+
+
 def test_splits_csv_wins(all_kinds):
     _, out, _ = all_kinds
     splits = {name: image["split"] for name, image in images_of(out).items()}
@@ -307,11 +321,11 @@ def test_region_that_vanishes_on_the_canvas_is_left_out(tmp_path):
     size = {"width": 6400, "height": 100}
     layouts.kvasir(tmp_path / "kvasir")
     layouts.save_image(tmp_path / "kvasir" / "images" / "cju0ccc.png", picture(0, **size))
-    thin = rectangles((11, 30, 12, 90), (200, 20, 260, 80), **size)  # 1/10 of its size: less than half a pixel wide
+    thin = rectangles((11, 30, 12, 90), (200, 20, 230, 50), **size)  # the first will be a tenth of a pixel wide
     layouts.save_image(tmp_path / "kvasir" / "masks" / "cju0ccc.png", thin)
     prepare([tmp_path / "kvasir"], tmp_path / "out", workers=1)
     [annotation] = read_split(tmp_path / "out", "train")["annotations"]
-    assert (annotation["bbox"], annotation["area"]) == ([20.0, 317.0, 6.0, 6.0], 36)
+    assert (annotation["bbox"], annotation["area"]) == ([20.0, 317.0, 3.0, 3.0], 9)
 
 
 def test_prepared_data_reads_back(all_kinds, tmp_path):
