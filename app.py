@@ -37,8 +37,9 @@ footer { padding-bottom: 36px; }
 #examples .grid-wrap { min-height: 0; max-height: 60vh; }
 #examples .caption-label { left: 0; right: 0; bottom: 0; max-width: 100%; padding: 2px 4px; white-space: normal;
                            font-size: 11px; line-height: 1.3; text-align: center; border-radius: 0; }
-#timings table { width: 100%; font-size: 13px; }
-#timings :is(th, td) { padding: 4px 6px; overflow-wrap: normal !important; }
+#overlay .image-container:not(:fullscreen) img { max-height: 75vh; object-fit: contain; }
+#timings table { width: 100%; font-size: 12px; }
+#timings :is(th, td) { padding: 3px 5px; overflow-wrap: normal !important; word-break: normal !important; }
 @media (max-width: 640px) { #examples .grid-container { grid-template-columns: repeat(3, minmax(0, 1fr)); } }
 """
 #: System fonts: nothing is fetched from elsewhere, so no one else learns that the page was opened.
@@ -112,10 +113,13 @@ def build_page(weights: str = "embedded", examples: list[Example] | None = None)
         return str(examples[event.index].path)
 
     with gr.Blocks(title="AutoMedSeg", analytics_enabled=False, delete_cache=(_HOUR, _HOUR)) as page:
-        gr.Markdown("# AutoMedSeg\nFinds and outlines regions in medical images, without any prompt.")
+        gr.Markdown(
+            "# AutoMedSeg\nFinds and outlines regions in a medical image (PNG, JPEG, TIFF, DICOM or 2-D NIfTI), "
+            "without any prompt."
+        )
         with gr.Row():  # on a phone the three columns follow each other
             with gr.Column(scale=2, min_width=240):
-                image = gr.File(label="PNG, JPEG, TIFF, DICOM or 2-D NIfTI", height=140)
+                image = gr.File(label="Image", height=140)
                 gallery = _gallery(examples)
             with gr.Column(scale=5, min_width=340):
                 status = gr.HTML("", elem_id="status")
@@ -178,15 +182,15 @@ def _count(segmentation: Segmentation) -> str:
 
 def _rows(record: dict) -> list[list]:
     return [
-        [row, found["label"], found["score"], ", ".join(f"{value:g}" for value in found["box"]), found["mask_iou"],
-         found["area_px"], "" if found["area_mm2"] is None else f"{found['area_mm2']:g}"]
+        [row, found["label"], found["score"], ", ".join(f"{value:.0f}" for value in found["box"]), found["mask_iou"],
+         found["area_px"], "" if found["area_mm2"] is None else f"{found['area_mm2']:.1f}"]
         for row, found in enumerate(record["detections"], start=1)
     ]  # fmt: skip
 
 
 def _timings(times: dict[str, float]) -> str:
-    rows = ["ms", *_STAGES], ["---:"] * (1 + len(_STAGES)), ["", *(f"{times[stage]:.0f}" for stage in _STAGES)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+    rows = _STAGES, ["---:"] * len(_STAGES), [f"{times[stage]:.0f}" for stage in _STAGES]
+    return "Milliseconds\n\n" + "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
 
 
 def main() -> None:
