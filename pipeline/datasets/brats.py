@@ -130,7 +130,7 @@ def _oriented(path: Path) -> np.ndarray:
     return orientations.apply_orientation(load_volume(path), _to_lps(path))
 
 
-def _load_slice(case: Case, index: int) -> tuple[np.ndarray, list[Region]]:
+def _load_slice(case: Case, index: int, *, every_pixel: bool = False) -> tuple[np.ndarray, list[Region]]:
     segmentation = _oriented(case.segmentation)
     channels = []
     for path in case.shown:
@@ -144,4 +144,4 @@ def _load_slice(case: Case, index: int) -> tuple[np.ndarray, list[Region]]:
     unknown = sorted(set(np.unique(labels).tolist()) - set(case.labels))
     if unknown:
         raise InputError(case.segmentation, f"unknown label {unknown[0]:g}", " or ".join(map(str, case.labels)))
-    return np.stack(channels, axis=2), regions_of(labels > 0, "brain_tumor")
+    return np.stack(channels, axis=2), regions_of(labels > 0, "brain_tumor", every_pixel=every_pixel)

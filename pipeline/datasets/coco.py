@@ -175,7 +175,7 @@ def _as_name(text: str) -> str:
 
 
 def _load(
-    file: Path, place: Path, image: dict, annotations: list[dict], names: dict[int, str]
+    file: Path, place: Path, image: dict, annotations: list[dict], names: dict[int, str], *, every_pixel: bool = True
 ) -> tuple[np.ndarray, list[Region]]:
     pixels = load_rgb(place)
     height, width = pixels.shape[:2]

@@ -45,15 +45,21 @@ def components(mask: np.ndarray, min_px: int = MIN_COMPONENT_PX, min_share: floa
     return [parts == index + 1 for index in order if sizes[index] >= min_share * sizes[order[0]]]
 
 
-def regions_of(mask: np.ndarray, label: str, *, largest: int | None = None, **limits) -> list[Region]:
-    """A Region for each connected part of `mask`, at most the `largest` ones."""
+def regions_of(
+    mask: np.ndarray, label: str, *, largest: int | None = None, every_pixel: bool = False, **limits
+) -> list[Region]:
+    """A Region for each connected part of `mask`, at most the `largest` ones; with `every_pixel` all, however small."""
+    if every_pixel:
+        largest, limits = None, {"min_px": 1, "min_share": 0.0}
     return [Region(label, box_of_mask(part), part) for part in components(mask, **limits)[:largest]]
 
 
-def load_pair(image: Path, mask: Path, label: str, largest: int | None = None) -> tuple[np.ndarray, list[Region]]:
+def load_pair(
+    image: Path, mask: Path, label: str, largest: int | None = None, *, every_pixel: bool = False
+) -> tuple[np.ndarray, list[Region]]:
     """An image and the regions of its mask file."""
     pixels = load_rgb(image)
-    return pixels, regions_of(load_mask(mask, pixels.shape), label, largest=largest)
+    return pixels, regions_of(load_mask(mask, pixels.shape), label, largest=largest, every_pixel=every_pixel)
 
 
 def read_rows(path: Path, *columns: str) -> list[dict[str, str]]:

@@ -96,7 +96,14 @@ def _checked_shape(image: Path, modalities: list[str]) -> tuple[int, ...]:
 
 
 def _load_slice(
-    image: Path, label: Path, axis: int, index: int, names: dict, channels: tuple[int, int, int] | None
+    image: Path,
+    label: Path,
+    axis: int,
+    index: int,
+    names: dict,
+    channels: tuple[int, int, int] | None,
+    *,
+    every_pixel: bool = False,
 ) -> tuple[np.ndarray, list[Region]]:
     labels = slice_of(load_labels(label, image), axis, index)
     unknown = sorted(set(np.unique(labels).tolist()) - {0, *names})
@@ -109,5 +116,5 @@ def _load_slice(
     regions = []
     for name in dict.fromkeys(names.values()):
         values = [value for value, its_name in names.items() if its_name == name]
-        regions += regions_of(np.isin(labels, values), name, min_px=_MIN_PX)
+        regions += regions_of(np.isin(labels, values), name, min_px=_MIN_PX, every_pixel=every_pixel)
     return pixels, regions

@@ -92,7 +92,9 @@ def _checked_row(subject: str, row: list[str]) -> tuple[str, str, tuple[float, .
     return image, finding, (x, y, min(x + width, _SIZE), min(y + height, _SIZE))
 
 
-def _load(path: Path, boxes: list[tuple[str, tuple[float, ...]]]) -> tuple[np.ndarray, list[Region]]:
+def _load(
+    path: Path, boxes: list[tuple[str, tuple[float, ...]]], *, every_pixel: bool = True
+) -> tuple[np.ndarray, list[Region]]:
     pixels = load_rgb(path)
     height, width = pixels.shape[:2]
     scale = np.array([width, height, width, height]) / _SIZE

@@ -32,7 +32,8 @@ class Sample:
     ----------
     name : unique in its source; becomes a file name
     patient : the unit that a split must not cut
-    load : () -> (uint8 RGB (H, W, 3), list of Region); picklable, raises InputError
+    load : () -> (uint8 RGB (H, W, 3), list of Region); picklable, raises InputError. Specks are left out, since they
+        teach nothing; with `every_pixel=True` they are in, since they count in an evaluation.
     split : 'train', 'val' or 'test' where the source says so, else None
     series, slice_index : the sequence that a slice or frame belongs to, and its place there
     """

@@ -49,6 +49,7 @@ def study_array(study: Path, name: str) -> np.ndarray:
         raise InputError(study, f"broken study ({error})", f"an .npz file with the array {name!r}") from None
 
 
-def _load_frame(study: Path, frame: int) -> tuple[np.ndarray, list[Region]]:
+def _load_frame(study: Path, frame: int, *, every_pixel: bool = False) -> tuple[np.ndarray, list[Region]]:
     pixels = np.repeat(study_array(study, "frames")[frame][..., None], 3, axis=2)
-    return pixels, regions_of(study_array(study, "masks")[frame] == 1, "left_ventricle", largest=1)
+    mask = study_array(study, "masks")[frame] == 1
+    return pixels, regions_of(mask, "left_ventricle", largest=1, every_pixel=every_pixel)

@@ -50,6 +50,26 @@ def random_placement(size: int, canvas: int, rng: np.random.Generator, *, scales
     return matrix
 
 
+def squash_placement(
+    content: tuple[int, int, int, int],
+    size: int,
+    rng: np.random.Generator | None,
+    *,
+    scales: tuple[float, float] = (0.8, 1.3),
+) -> np.ndarray:
+    """Affine matrix (2, 3) that squashes a canvas's content onto a square of `size`, as the segmenter sees an image;
+    with `rng` also a random zoom about a random point, and a mirror image half of the time."""
+    left, top, right, bottom = content
+    matrix = np.array([[size / (right - left), 0, 0], [0, size / (bottom - top), 0]], float)
+    matrix[:, 2] = -matrix[0, 0] * left, -matrix[1, 1] * top
+    if rng is None:
+        return matrix
+    then = random_placement(size, size, rng, scales=scales)
+    matrix[:, 2] = then[:, :2] @ matrix[:, 2] + then[:, 2]
+    matrix[:, :2] = then[:, :2] @ matrix[:, :2]
+    return matrix
+
+
 def place(pixels: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     """Warp uint8 (H, W[, 3]) onto a black square of `size`."""
     shrinks = abs(matrix[0, 0]) < 0.6
@@ -58,7 +78,9 @@ def place(pixels: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     return cv2.warpAffine(pixels, matrix, (size, size), flags=cv2.INTER_LINEAR)
 
 
-def place_boxes(boxes: np.ndarray, matrix: np.ndarray, size: int, min_visible: float = 0.3) -> tuple[np.ndarray, np.ndarray]:
+def place_boxes(
+    boxes: np.ndarray, matrix: np.ndarray, size: int, min_visible: float = 0.3
+) -> tuple[np.ndarray, np.ndarray]:
     """Boxes float32 (N, 4) xyxy under a placement, clipped -> (boxes that stay visible, bool (N,) which ones)."""
     corners = boxes.reshape(-1, 2, 2) * (matrix[0, 0], matrix[1, 1]) + matrix[:, 2]
     corners = np.sort(corners, axis=1)

@@ -46,4 +46,10 @@ def evaluate_boxes(images: list[PreparedImage], found: list[tuple], classes: tup
         ap, ap50 = float(judge.stats[0]), float(judge.stats[1])
     recalls = {f"recall_{name}": float(np.mean(of)) for name, of in hits.items() if of}
     macro = float(np.mean(list(recalls.values()))) if recalls else 0.0
-    return {"ap50": ap50, "ap50_95": ap, "recall": macro, **recalls, "boxes_an_empty_image": float(np.mean(empties or [0]))}
+    return {
+        "ap50": ap50,
+        "ap50_95": ap,
+        "recall": macro,
+        **recalls,
+        "boxes_an_empty_image": float(np.mean(empties or [0])),
+    }

@@ -113,11 +113,10 @@ def store_half(model: onnx.ModelProto) -> onnx.ModelProto:
         # vectors stay: quantization's scales have to be plain constants, and biases are small
         if weight.data_type != onnx.TensorProto.FLOAT or len(weight.dims) < 2 or np.prod(weight.dims) < _HALF_FROM:
             continue
-        half = onnx.numpy_helper.to_array(weight).astype(np.float16)
-        if not np.isfinite(half).all():  # beyond float16's 65504
+        array, name = onnx.numpy_helper.to_array(weight), weight.name
+        if not np.abs(array).max() < np.finfo(np.float16).max:
             continue
-        name = weight.name
-        weight.CopyFrom(onnx.numpy_helper.from_array(half, f"{name}/half"))
+        weight.CopyFrom(onnx.numpy_helper.from_array(array.astype(np.float16), f"{name}/half"))
         casts.append(onnx.helper.make_node("Cast", [weight.name], [name], f"{name}/cast", to=onnx.TensorProto.FLOAT))
     nodes = [*casts, *stored.graph.node]
     del stored.graph.node[:]

@@ -42,7 +42,9 @@ class PreparedImage:
             with Image.open(self.path) as image:
                 return np.asarray(image.convert("RGB"))
         except OSError as error:
-            raise InputError(self.path, f"broken image ({error})", "the canvas that `prepare` wrote; run it again") from None
+            raise InputError(
+                self.path, f"broken image ({error})", "the canvas that `prepare` wrote; run it again"
+            ) from None
 
     def mask(self, index: int) -> np.ndarray:
         """bool (640, 640)."""
@@ -68,7 +70,9 @@ class PreparedSplit:
             content = json.loads(path.read_text(encoding="utf-8"))
             categories, images, annotations = (content[key] for key in ("categories", "images", "annotations"))
         except (OSError, ValueError, KeyError) as error:
-            raise InputError(path, f"unreadable ({error!r})", "a folder that `python -m pipeline prepare` wrote") from None
+            raise InputError(
+                path, f"unreadable ({error!r})", "a folder that `python -m pipeline prepare` wrote"
+            ) from None
         index_of = {category["id"]: number for number, category in enumerate(categories)}
         labels = defaultdict(list)
         for annotation in annotations:
@@ -88,9 +92,13 @@ class PreparedSplit:
 
     def draw(self, rng: np.random.Generator, empty_share: float) -> PreparedImage:
         """A random image: each source equally likely, of its images about `empty_share` without any region."""
+        return self.images[self.draw_index(rng, empty_share)]
+
+    def draw_index(self, rng: np.random.Generator, empty_share: float) -> int:
+        """Where in `images` such a draw lies."""
         full, empty = list(self.by_source.values())[rng.integers(len(self.by_source))]
         pool = empty if len(empty) and (not len(full) or rng.random() < empty_share) else full
-        return self.images[rng.choice(pool)]
+        return int(rng.choice(pool))
 
     def evenly(self, per_source: int, *, empty: bool = True) -> list[PreparedImage]:
         """At most `per_source` images of each source, evenly spaced: with regions, and as many without if `empty`."""

@@ -116,7 +116,9 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     except FileNotFoundError:
         raise InputError(path, "no such file", "weights as .safetensors or .pt") from None
     except (OSError, RuntimeError, EOFError, ValueError, SafetensorError) as error:
-        raise InputError(path, f"unreadable weights ({type(error).__name__})", "a whole .safetensors or .pt file") from None
+        raise InputError(
+            path, f"unreadable weights ({type(error).__name__})", "a whole .safetensors or .pt file"
+        ) from None
     except Exception as error:
         if type(error).__name__ != "UnpicklingError":
             raise
@@ -136,9 +138,15 @@ def load_weights(module: nn.Module, path: Path) -> None:
         "does not know": [name for name in state if name not in own],
         "has another shape of": [n for n, v in state.items() if n in own and v.shape != own[n].shape],
     }
-    said = [f"{what} {len(names)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" for what, names in faults.items() if names]
+    said = [
+        f"{what} {len(names)} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        for what, names in faults.items()
+        if names
+    ]
     if said:
-        raise InputError(path, f"not these weights: {'; '.join(said)}", f"the {len(own)} tensors of {type(module).__name__}")
+        raise InputError(
+            path, f"not these weights: {'; '.join(said)}", f"the {len(own)} tensors of {type(module).__name__}"
+        )
     module.load_state_dict(state)
 
 

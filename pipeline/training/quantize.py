@@ -52,7 +52,7 @@ def quantize_release(folder: Path, prepared: Path, images: int = 32) -> tuple[Re
     `images` train images of the prepared folder, evenly over its sources, calibrate the detector.
     """
     release = Release.open(folder)
-    calibration = _pick(PreparedSplit.read(prepared, "train"), images, prepared)
+    calibration = pick_images(PreparedSplit.read(prepared, "train"), images, prepared)
     done = []
     for name in GRAPHS:
         source, target = release.file(f"onnx/fp32/{name}.onnx"), folder / "onnx" / "int8" / f"{name}.onnx"
@@ -185,7 +185,7 @@ class _Canvases:
             yield {"image": Resize.plan(width, height, self.size, "letterbox").image(pixels)}
 
 
-def _pick(split: PreparedSplit, count: int, folder: Path) -> list[PreparedImage]:
+def pick_images(split: PreparedSplit, count: int, folder: Path) -> list[PreparedImage]:
     """`count` images with regions, in turns from each source, evenly spaced in it."""
     by_source = defaultdict(list)
     for image in split.images:

@@ -61,7 +61,9 @@ class DetectorSamples(IterableDataset):
 def collate(samples: list[tuple[np.ndarray, np.ndarray]]) -> tuple[torch.Tensor, torch.Tensor]:
     """Images (B, 3, S, S) uint8 and targets (sum of N, 6) with the image's number in front, as super-gradients has it."""
     numbered = [np.insert(targets, 0, number, axis=1) for number, (_, targets) in enumerate(samples)]
-    return torch.from_numpy(np.stack([image for image, _ in samples])), torch.from_numpy(np.concatenate(numbered)).float()
+    return torch.from_numpy(np.stack([image for image, _ in samples])), torch.from_numpy(
+        np.concatenate(numbered)
+    ).float()
 
 
 def raw_predictions(outputs: tuple) -> tuple:
@@ -71,7 +73,9 @@ def raw_predictions(outputs: tuple) -> tuple:
 
 
 @torch.no_grad()
-def detect_all(model: torch.nn.Module, images: list[PreparedImage], size: int, device: torch.device, dtype: torch.dtype) -> list:
+def detect_all(
+    model: torch.nn.Module, images: list[PreparedImage], size: int, device: torch.device, dtype: torch.dtype
+) -> list:
     """Per image the surest boxes after class-wise NMS: (boxes float32 (N, 4) in canvas pixels, scores, class_index)."""
     model.eval()
     found = []
@@ -107,6 +111,9 @@ def train(arguments: argparse.Namespace) -> None:
     model = build_detector(len(train_split.classes)).to(device)
     if arguments.init:
         load_weights(model, arguments.init)
+    # Channels last is 1.6 times as fast on a CPU. The stem stays out: a bfloat16 1x1 convolution of three channels with
+    # stride 2 in that layout corrupts the heap (torch 2.13).
+    model.backbone.stem.register_forward_hook(lambda *call: call[-1].contiguous(memory_format=torch.channels_last))
     average = MovingAverage(model, arguments.ema)
     optimizer = torch.optim.AdamW(parameter_groups(model, arguments.weight_decay), lr=arguments.lr)
     loss_of = PPYoloELoss(num_classes=len(train_split.classes), use_static_assigner=False)
@@ -121,16 +128,26 @@ def train(arguments: argparse.Namespace) -> None:
         optimizer.load_state_dict(state["optimizer"])
         budget.step, budget.seconds = state["step"], state["seconds"]
 
-    samples = DetectorSamples(train_split, arguments.size, arguments.empty_share, seed=arguments.seed + 1000 * budget.step)
+    samples = DetectorSamples(
+        train_split, arguments.size, arguments.empty_share, seed=arguments.seed + 1000 * budget.step
+    )
     loader = DataLoader(samples, arguments.batch, collate_fn=collate, num_workers=arguments.workers)
     log, saved, recent = arguments.out / "log.jsonl", time.monotonic(), []
 
     def keep(with_val: bool) -> None:
         parts = {"model": model.state_dict(), "average": average.state, "optimizer": optimizer.state_dict()}
-        save_checkpoint(checkpoint, parts | {"updates": average.updates, "step": budget.step, "seconds": budget.seconds})
+        save_checkpoint(
+            checkpoint, parts | {"updates": average.updates, "step": budget.step, "seconds": budget.seconds}
+        )
         save_weights(average.state, arguments.out / "detector.safetensors")
         row = {"step": budget.step, "minutes": budget.seconds / 60, "lr": optimizer.param_groups[0]["lr"]}
-        row |= dict(zip(("loss_class", "loss_iou", "loss_dfl", "loss"), np.mean(recent or [[np.nan] * 4], 0).tolist(), strict=True))
+        row |= dict(
+            zip(
+                ("loss_class", "loss_iou", "loss_dfl", "loss"),
+                np.mean(recent or [[np.nan] * 4], 0).tolist(),
+                strict=True,
+            )
+        )
         if with_val and val_images:
             judge = build_detector(len(train_split.classes)).to(device)
             judge.load_state_dict(average.state)
@@ -178,7 +195,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--weight-decay", type=float, default=1e-4)
     parser.add_argument("--ema", type=float, default=0.998, help="decay of the averaged weights (default 0.998)")
-    parser.add_argument("--empty-share", type=float, default=0.15, help="share of images without any region, where a source has them")
+    parser.add_argument(
+        "--empty-share", type=float, default=0.15, help="share of images without any region, where a source has them"
+    )
     parser.add_argument("--val-images", type=int, default=30, help="val images a source, each with and without regions")
     parser.add_argument("--val-size", type=int, help="input side for val (default: --size)")
     parser.add_argument("--val-minutes", type=float, default=10, help="minutes between two looks at val")
