@@ -1,5 +1,11 @@
 """`python -m pipeline export`: trained weights -> a release folder with fp32 ONNX graphs.
 
+A complete release takes three commands, in this order:
+
+    python -m pipeline export --detector FILE --segmenter FILE --out RELEASE
+    python -m pipeline quantize --release RELEASE --calibration PREPARED
+    python -m eval figures ...      which writes what it measured into the manifest
+
 The graphs hold their larger weights as float16 and a Cast to float32, which onnxruntime folds when it opens them: half
 the bytes, computed in float32.
 """

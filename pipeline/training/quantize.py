@@ -33,6 +33,7 @@ from pipeline.training.prepared import PreparedImage, PreparedSplit
 
 #: What runs as int8 between convolutions without going through float. Sigmoid, Softmax and the rest stay float.
 _DETECTOR_OPERATORS = ["Conv", "Add", "Concat", "MaxPool", "Relu"]
+_EXPECTED = "what `python -m pipeline export` wrote"
 _INTEGER_PRODUCTS = ("MatMulInteger", "ConvInteger")
 
 
@@ -52,26 +53,19 @@ def quantize_release(folder: Path, prepared: Path, images: int = 32) -> tuple[Re
     `images` train images of the prepared folder, evenly over its sources, calibrate the detector.
     """
     release = Release.open(folder)
-    calibration = pick_images(PreparedSplit.read(prepared, "train"), images, prepared)
+    calibration = pick_images(PreparedSplit.read(prepared, "train"), images, prepared / "train.json")
+    sources = {name: release.file(f"onnx/fp32/{name}.onnx") for name in GRAPHS}
+    # all of them, before any is written: a release holds a precision as a whole
+    graphs = {name: _quantize(name, source, calibration, release.config) for name, source in sources.items()}
     done = []
-    for name in GRAPHS:
-        source, target = release.file(f"onnx/fp32/{name}.onnx"), folder / "onnx" / "int8" / f"{name}.onnx"
-        with tempfile.TemporaryDirectory() as temporary, _quiet():
-            plain = _preprocess(source, Path(temporary) / "plain.onnx")
-            if name == "detector":
-                graph = _quantize_detector(plain, calibration, release.config["detector"])
-            else:
-                graph = _quantize_linear_layers(plain)
-        nodes = count_quantized(graph)
-        if not nodes:
-            raise InputError(
-                source, "not one node could be quantized", "a graph that `python -m pipeline export` wrote"
-            )
+    for name, graph in graphs.items():
+        target = folder / "onnx" / "int8" / f"{name}.onnx"
         save_graph(store_half(graph), target)
-        sizes = source.stat().st_size, target.stat().st_size
-        done.append(Quantized(name, nodes, sizes, (_median_ms(source), _median_ms(target))))
-    version, trained_on = release.version, release.manifest.get("trained_on", {})
-    return list_files(folder, version=version, trained_on=trained_on), done
+        paths = sources[name], target
+        sizes, times = (path.stat().st_size for path in paths), (_median_ms(path) for path in paths)
+        done.append(Quantized(name, count_quantized(graph), tuple(sizes), tuple(times)))
+    trained_on = release.manifest.get("trained_on", {})
+    return list_files(folder, version=release.version, trained_on=trained_on), done
 
 
 def count_quantized(graph: onnx.ModelProto) -> int:
@@ -106,6 +100,18 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _quantize(name: str, source: Path, calibration: list[PreparedImage], config: dict) -> onnx.ModelProto:
+    with tempfile.TemporaryDirectory() as temporary, _quiet():
+        plain = _preprocess(source, Path(temporary) / source.name)
+        if name == "detector":
+            graph = _quantize_detector(plain, _Canvases(calibration, config["detector"]["input_size"]))
+        else:
+            graph = _quantize_linear_layers(plain)
+    if graph is None or not count_quantized(graph):
+        raise InputError(source, "not one node could be quantized", _EXPECTED)
+    return graph
+
+
 def _preprocess(source: Path, target: Path) -> Path:
     """Infer shapes and turn the weights back into float32.
 
@@ -114,23 +120,25 @@ def _preprocess(source: Path, target: Path) -> Path:
     """
     try:
         graph = onnx.load(source)
+        if not graph.graph.node:  # how an empty file reads
+            raise InputError(source, "no usable ONNX graph (it is empty)", _EXPECTED)
         restore_float(graph)
         quant_pre_process(graph, target, skip_optimization=True, auto_merge=True)
     except (DecodeError, *ONNXRUNTIME_ERRORS) as error:
         reason = " ".join(str(error).split())[:160]
-        raise InputError(source, f"no usable ONNX graph ({reason})", "what `python -m pipeline export` wrote") from None
+        raise InputError(source, f"no usable ONNX graph ({reason})", _EXPECTED) from None
     return target
 
 
-def _quantize_detector(path: Path, images: list[PreparedImage], config: dict) -> onnx.ModelProto:
+def _quantize_detector(path: Path, canvases: _Canvases) -> onnx.ModelProto | None:
     from optimum.onnxruntime import ORTQuantizer
     from optimum.onnxruntime.configuration import CalibrationConfig, QuantizationConfig
     from transformers import PretrainedConfig
 
-    graph = onnx.load(path)
-    names = [node.name for node in graph.graph.node]
-    if [given.name for given in graph.graph.input] != ["image"] or not any("/heads/" in name for name in names):
-        raise InputError(path.name, "not this project's detector", "what `python -m pipeline export` wrote")
+    graph = onnx.load(path).graph
+    names = [node.name for node in graph.node]
+    if [given.name for given in graph.input] != ["image"] or not any("/heads/" in name for name in names):
+        return None
     # The box-regression end turns bins into pixels and the class scores are thresholds: both stay float.
     ends = [name for name in names if "/heads/" in name and not any(part in name for part in ("/stem/", "_convs/"))]
     settings = QuantizationConfig(
@@ -141,16 +149,14 @@ def _quantize_detector(path: Path, images: list[PreparedImage], config: dict) ->
         operators_to_quantize=_DETECTOR_OPERATORS,
         nodes_to_exclude=ends,
     )
-    method = CalibrationConfig("prepared", "", "train", len(images), CalibrationMethod.MinMax)
+    method = CalibrationConfig("prepared", "", "train", len(canvases.images), CalibrationMethod.MinMax)
     quantizer = ORTQuantizer(path, PretrainedConfig())
-    ranges = quantizer.fit(
-        _Canvases(images, config["input_size"]), method, path.with_name("augmented.onnx"), _DETECTOR_OPERATORS
-    )
+    ranges = quantizer.fit(canvases, method, path.with_name("augmented.onnx"), _DETECTOR_OPERATORS)
     quantizer.quantize(settings, path.parent / "out", None, ranges)
     return onnx.load(path.parent / "out" / path.name)
 
 
-def _quantize_linear_layers(path: Path) -> onnx.ModelProto:
+def _quantize_linear_layers(path: Path) -> onnx.ModelProto | None:
     from optimum.onnxruntime import ORTQuantizer
     from optimum.onnxruntime.configuration import QuantizationConfig
     from transformers import PretrainedConfig
@@ -158,6 +164,8 @@ def _quantize_linear_layers(path: Path) -> onnx.ModelProto:
     graph = onnx.load(path).graph
     weights = {weight.name for weight in graph.initializer}
     linear = [node.name for node in graph.node if node.op_type == "MatMul" and node.input[1] in weights]
+    if not linear:  # to the quantizer, an empty list would mean all nodes
+        return None
     settings = QuantizationConfig(
         is_static=False,
         format=QuantFormat.QOperator,
@@ -166,10 +174,8 @@ def _quantize_linear_layers(path: Path) -> onnx.ModelProto:
         operators_to_quantize=["MatMul"],
         nodes_to_quantize=linear,
     )
-    if linear:  # an empty list would mean: all of them
-        ORTQuantizer(path, PretrainedConfig()).quantize(settings, path.parent / "out", None)
-        path = path.parent / "out" / path.name
-    return onnx.load(path)
+    ORTQuantizer(path, PretrainedConfig()).quantize(settings, path.parent / "out", None)
+    return onnx.load(path.parent / "out" / path.name)
 
 
 class _Canvases:
@@ -185,16 +191,15 @@ class _Canvases:
             yield {"image": Resize.plan(width, height, self.size, "letterbox").image(pixels)}
 
 
-def pick_images(split: PreparedSplit, count: int, folder: Path) -> list[PreparedImage]:
-    """`count` images with regions, in turns from each source, evenly spaced in it."""
+def pick_images(split: PreparedSplit, count: int, subject: Path) -> list[PreparedImage]:
+    """About `count` images with regions, in turns from each source, evenly spaced in it; `subject` for the error."""
     by_source = defaultdict(list)
     for image in split.images:
         if len(image.boxes):
             by_source[image.source].append(image)
     if not by_source:
-        raise InputError(
-            folder, "no train image with a region to calibrate on", "a folder of `python -m pipeline prepare`"
-        )
+        expected = "at least one, in a folder that `python -m pipeline prepare` wrote"
+        raise InputError(subject, "no train image with a region to calibrate on", expected)
     share = -(-count // len(by_source))
     spaced = [
         [images[i] for i in np.unique(np.linspace(0, len(images) - 1, share).round().astype(int))]

@@ -119,9 +119,14 @@ def assert_boxes_agree(pair: Pair, pixels: np.ndarray) -> int:
     kept = suppress(boxes, scores, export.NMS_IOU, export.SCORE_FLOOR)
     found_boxes, found_scores, found_classes = pair.sessions["detector"].run(None, {"image": image[None]})
     anchors, classes = np.array(kept, int).reshape(-1, 2).T
-    np.testing.assert_array_equal(found_classes, classes)
-    np.testing.assert_allclose(found_scores, scores[anchors, classes], atol=1e-3)
-    np.testing.assert_allclose(found_boxes, boxes[anchors], rtol=1e-3, atol=0.05)
+    assert len(found_boxes) == len(kept)
+    assert (np.diff(found_scores) <= 0).all()
+    if kept:  # two boxes whose scores are alike to the last bits may have changed places
+        alike = box_iou(boxes[anchors], found_boxes) * (classes[:, None] == found_classes)
+        order = alike.argmax(1)
+        assert sorted(order) == list(range(len(kept)))
+        np.testing.assert_allclose(found_scores[order], scores[anchors, classes], atol=1e-3)
+        np.testing.assert_allclose(found_boxes[order], boxes[anchors], rtol=1e-3, atol=0.05)
     return len(kept)
 
 

@@ -1,0 +1,266 @@
+"""INT8: what is quantized and what is not, what it costs, and what is refused."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+import onnx
+import onnxruntime
+from PIL import Image
+
+from hub import Release
+from hub.release import write_manifest
+from pipeline import AutoSegmenter
+from pipeline.errors import InputError
+from pipeline.geometry import Resize
+from pipeline.training import quantize
+from pipeline.training.prepared import PreparedSplit
+
+pytestmark = pytest.mark.training
+
+
+def write_prepared(folder: Path, canvases: dict[str, list[np.ndarray]], regions: bool = True) -> Path:
+    """A prepared folder's train split: {source: canvases}, each with one region if `regions`."""
+    images, annotations = [], []
+    for source, pixels in canvases.items():
+        for number, canvas in enumerate(pixels):
+            name = f"images/{source}_{number}.png"
+            (folder / "images").mkdir(parents=True, exist_ok=True)
+            Image.fromarray(canvas).save(folder / name)
+            image = {"id": len(images) + 1, "file_name": name, "width": 640, "height": 640, "patient": str(number)}
+            images.append(image | {"source": source, "modality": "ct", "content": [0, 0, 640, 640]})
+            box = {"image_id": len(images), "category_id": 1, "bbox": [10, 10, 90, 90], "area": 8100, "iscrowd": 0}
+            annotations.append(box | {"id": len(images), "segmentation": None})
+    content = {"categories": [{"id": 1, "name": "lung"}], "images": images}
+    content["annotations"] = annotations if regions else []
+    (folder / "train.json").write_text(json.dumps(content), "utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def canvases(phantoms) -> list[np.ndarray]:
+    return [Resize.plan(p.shape[1], p.shape[0], 640, "letterbox").image(p) for p in phantoms]
+
+
+@pytest.fixture(scope="module")
+def prepared(canvases, tmp_path_factory) -> Path:
+    return write_prepared(tmp_path_factory.mktemp("prepared"), {"a": canvases[:3], "b": canvases[3:]})
+
+
+def arguments_of(*words: object) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    quantize.add_arguments(parser)
+    return parser.parse_args([str(word) for word in words])
+
+
+@pytest.fixture(scope="module")
+def quantized(exported, prepared, tmp_path_factory) -> Release:
+    folder = tmp_path_factory.mktemp("quantized") / "release"
+    shutil.copytree(exported.folder, folder)
+    words = ["--release", folder, "--calibration", prepared, "--images", 4]
+    assert quantize.run(arguments_of(*words)) == 0
+    return Release.open(folder)
+
+
+def graph_of(release: Release, name: str) -> onnx.ModelProto:
+    return onnx.load(release.file(f"onnx/int8/{name}.onnx"))
+
+
+# --- what is quantized --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "nodes"),
+    [
+        # its 101 convolutions without the 3 that give box bins and the 3 that give class scores, and the 3 of DFL
+        pytest.param("detector", 92, id="detector"),
+        # 4 a block in 12 blocks, 3 where the channels change, 4 of the neck
+        pytest.param("image_encoder", 55, id="image_encoder"),
+        # every linear layer but those on single tokens, which are Gemm and small
+        pytest.param("mask_decoder", 35, id="mask_decoder"),
+    ],
+)
+def test_every_product_that_should_be_int8_is(quantized, name, nodes):
+    assert quantize.count_quantized(graph_of(quantized, name)) == nodes
+
+
+def test_box_regression_and_class_scores_stay_float(quantized):
+    graph = graph_of(quantized, "detector").graph
+    ends = [
+        node for node in graph.node if node.op_type == "Conv" and ("_pred" in node.name or "/heads/Conv" in node.name)
+    ]
+    dequantized = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    assert len(ends) == 9
+    assert not [node.name for node in ends if node.input[1] in dequantized]
+
+
+def test_weights_are_signed_a_channel_and_activations_unsigned(quantized):
+    graph = graph_of(quantized, "detector").graph
+    held = {weight.name: weight for weight in graph.initializer}
+    scales = [
+        held[node.input[1]] for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in held
+    ]
+    assert any(list(scale.dims) not in ([], [1]) for scale in scales)
+    kinds = {node.op_type: set() for node in graph.node}
+    for node in graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            kinds[node.op_type].add(held[node.input[2]].data_type)
+    assert kinds["QuantizeLinear"] == {onnx.TensorProto.UINT8}
+    assert kinds["DequantizeLinear"] == {onnx.TensorProto.UINT8, onnx.TensorProto.INT8, onnx.TensorProto.INT32}
+
+
+def test_the_release_lists_both_precisions_and_is_small(quantized, exported):
+    assert quantized.precisions == ("int8", "fp32")
+    assert quantized.manifest["trained_on"] == exported.manifest["trained_on"]
+    assert quantized.version == exported.version
+    assert quantized.manifest["precisions"]["int8"]["bytes"] < 60e6
+    assert quantized.manifest["precisions"]["fp32"] == exported.manifest["precisions"]["fp32"]
+
+
+# --- what it costs ------------------------------------------------------------------------------------------------
+
+
+def test_features_stay_close_to_float(quantized, phantoms):
+    image = {"image": Resize.plan(256, 256, 512, "squash").image(phantoms[1])[None]}
+    wanted, found = (
+        onnxruntime.InferenceSession(quantized.file(f"onnx/{precision}/image_encoder.onnx")).run(None, image)
+        for precision in ("fp32", "int8")
+    )
+    for a, b in zip(found, wanted, strict=True):
+        assert np.linalg.norm(a - b) < 0.1 * np.linalg.norm(b)
+
+
+def test_masks_stay_close_to_float(quantized, phantoms):
+    boxes = np.float32([[40, 40, 200, 220], [60, 100, 120, 160]])
+    wanted, found = (
+        AutoSegmenter.from_release(quantized.folder, precision)(phantoms[1], boxes=boxes)
+        for precision in ("fp32", "int8")
+    )
+    assert ((found.mask_logits > 0) == (wanted.mask_logits > 0)).mean() > 0.95
+    np.testing.assert_allclose(found.mask_ious, wanted.mask_ious, atol=0.05)
+
+
+def anchors_of(path: Path, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What the detector's graph gives for all anchors, before non-maximum suppression: boxes and logits of scores."""
+    graph = onnx.load(path)
+    del graph.graph.output[:]
+    for name in ("all_boxes", "all_scores"):
+        graph.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+    session = onnxruntime.InferenceSession(graph.SerializeToString())
+    boxes, scores = session.run(None, {"image": image[None]})
+    return boxes[0], np.log(scores[0] / (1 - scores[0]))
+
+
+def agreement(release: Release, image: np.ndarray) -> tuple[float, float]:
+    """Correlation of int8's logits with fp32's, and the mean distance of the boxes' sides in pixels."""
+    graphs = (release.file(f"onnx/{precision}/detector.onnx") for precision in ("fp32", "int8"))
+    wanted, found = (anchors_of(path, image) for path in graphs)
+    return np.corrcoef(found[1].ravel(), wanted[1].ravel())[0, 1], np.abs(found[0] - wanted[0]).mean()
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_the_released_detector_stays_close_to_float(release, canvases, number):
+    correlation, distance = agreement(release, canvases[number])
+    assert correlation > 0.98
+    assert distance < 2.0
+
+
+def test_a_random_detector_stays_near_float(quantized, canvases):
+    """Random layers amplify what rounding changes, trained ones do not; unrelated outputs would correlate at 0."""
+    assert agreement(quantized, canvases[0])[0] > 0.7
+
+
+# --- which images -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sizes", "count", "picked"),
+    [
+        pytest.param((3, 2), 2, ["a_0", "b_0"], id="one each"),
+        pytest.param((3, 2), 4, ["a_0", "b_0", "a_2", "b_1"], id="evenly spaced"),
+        pytest.param((3, 2), 50, ["a_0", "b_0", "a_1", "b_1", "a_2"], id="all there are"),
+        pytest.param((1, 3), 4, ["a_0", "b_0", "b_2"], id="a small source"),
+    ],
+)
+def test_calibration_images_come_evenly_from_each_source(tmp_path, sizes, count, picked):
+    blank = np.zeros((8, 8, 3), np.uint8)
+    folder = write_prepared(tmp_path, {"a": [blank] * sizes[0], "b": [blank] * sizes[1]})
+    images = quantize.pick_images(PreparedSplit.read(folder, "train"), count, folder / "train.json")
+    assert [image.path.stem for image in images] == picked
+
+
+# --- what is refused ----------------------------------------------------------------------------------------------
+
+
+def with_graph(exported: Release, folder: Path, name: str, content: bytes) -> Path:
+    """A copy of a release in which one graph is another, listed as if it belonged there."""
+    shutil.copytree(exported.folder, folder)
+    (folder / "onnx" / "fp32" / f"{name}.onnx").write_bytes(content)
+    write_manifest(folder, version="0.0.1", revision="none", trained_on={})
+    return folder
+
+
+def foreign() -> bytes:
+    text = (
+        '<ir_version: 8, opset_import: ["" : 17]> foreign (float[1, 4] image) => (float[1, 4] y) { y = Relu (image) }'
+    )
+    return onnx.parser.parse_model(text).SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        pytest.param("detector", lambda: b"", "detector.onnx: no usable ONNX graph (it is empty)", id="empty"),
+        pytest.param("detector", lambda: b"no graph" * 99, "detector.onnx: no usable ONNX graph", id="text"),
+        pytest.param("detector", foreign, "detector.onnx: not one node could be", id="foreign detector"),
+        pytest.param("image_encoder", foreign, "image_encoder.onnx: not one node could be", id="foreign encoder"),
+    ],
+)
+def test_graphs_that_are_refused(exported, prepared, tmp_path, name, content, message):
+    folder = with_graph(exported, tmp_path / "release", name, content())
+    with pytest.raises(InputError) as caught:
+        quantize.quantize_release(folder, prepared, 1)
+    assert message in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    assert not (folder / "onnx" / "int8").exists()
+
+
+@pytest.mark.parametrize(
+    ("sources", "regions", "message"),
+    [
+        pytest.param({}, True, "train.json: no train image with a region to calibrate on", id="no image"),
+        pytest.param({"a": 2}, False, "train.json: no train image with a region to calibrate on", id="no region"),
+        pytest.param(None, True, "train.json: unreadable", id="no folder"),
+    ],
+)
+def test_calibration_that_is_refused(exported, tmp_path, sources, regions, message):
+    folder = tmp_path / "prepared"
+    if sources is not None:
+        folder.mkdir()
+        blank = np.zeros((8, 8, 3), np.uint8)
+        write_prepared(folder, {name: [blank] * count for name, count in sources.items()}, regions)
+    with pytest.raises(InputError) as caught:
+        quantize.quantize_release(exported.folder, folder)
+    assert message in str(caught.value)
+
+
+def test_a_broken_calibration_image_is_named(exported, tmp_path):
+    release = tmp_path / "release"
+    shutil.copytree(exported.folder, release)
+    folder = write_prepared(tmp_path / "prepared", {"a": [np.zeros((8, 8, 3), np.uint8)]})
+    (folder / "images" / "a_0.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"a_0\.png"):
+        quantize.quantize_release(release, folder)
+
+
+def test_no_image_at_all_is_refused(exported, prepared):
+    with pytest.raises(InputError, match="--images: 0; expected 1 or more"):
+        quantize.run(arguments_of("--release", exported.folder, "--calibration", prepared, "--images", 0))
