@@ -76,8 +76,6 @@ def open_session(path: Path, threads: int | None = None, *, cuda: bool = False) 
     options.log_severity_level = _ONLY_ERRORS
     # Idle threads of one network would otherwise go on spinning while the next one computes.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    # The arena keeps the largest run's activations for good: 150 MB for the encoder, and no time is gained by it.
-    options.enable_cpu_mem_arena = False
     available = onnxruntime.get_available_providers()
     providers = [_CUDA, _CPU] if cuda and _CUDA in available else [_CPU]
     try:

@@ -92,42 +92,44 @@ class _HieraBlock(nn.Module):
             raise ValueError(f"query stride {block.q_stride}; expected (2, 2)")
         self.norm1, self.norm2, self.mlp = block.norm1, block.norm2, block.mlp
         self.shortcut = block.proj if block.dim != block.dim_out else None
-        self.qkv, self.out = _copy(attention.qkv), _copy(attention.proj)
+        self.query, self.key, self.value = _thirds(attention.qkv)
+        self.out = nn.Linear(self.channels, self.channels)
         with torch.no_grad():
-            query, value = slice(0, self.channels), slice(2 * self.channels, None)
             scale = (self.channels // self.heads) ** -0.5
-            self.qkv.weight[query] *= scale
-            self.qkv.bias[query] *= scale
-            self.out.bias += self.out.weight @ self.qkv.bias[value]
-            self.qkv.bias[self.channels :] = 0
+            self.query.weight *= scale
+            self.query.bias *= scale
+            self.out.weight.copy_(attention.proj.weight)
+            self.out.bias.copy_(attention.proj.bias + attention.proj.weight @ self.value.bias)
+        self.key.bias = self.value.bias = None
 
     def forward(self, x: Tensor, side: int) -> tuple[Tensor, int]:
         """x (1, side, side, C) -> (1, side', side', C'), side'."""
         normed = self.norm1(x)
         shortcut = x if self.shortcut is None else _pool(self.shortcut(normed), self.pool)
-        x = shortcut + self.out(self._attend(self.qkv(normed), side))
+        x = shortcut + self.out(self._attend(normed, side))
         return x + self.mlp(self.norm2(x)), side // self.pool
 
-    def _attend(self, qkv: Tensor, side: int) -> Tensor:
-        """qkv (1, side, side, 3C) -> (1, side / pool, side / pool, C)."""
+    def _attend(self, x: Tensor, side: int) -> Tensor:
+        """x (1, side, side, C) -> (1, side / pool, side / pool, C')."""
         window = self.window or side
         count = -(-side // window)
-        padding = count * window - side
-        if padding:
-            qkv = F.pad(qkv, (0, 0, 0, padding, 0, padding))
-        depth, inner = self.channels // self.heads, window // self.pool
-        parts = qkv.reshape(count, window, count, window, 3, self.heads, depth).permute(4, 0, 2, 5, 1, 3, 6)
-        query, key, value = (part.squeeze(0) for part in parts.split(1))
-        if self.pool > 1:
-            query = query.reshape(*query.shape[:3], inner, self.pool, inner, self.pool, depth).amax((4, 6))
-        batch = (count * count, self.heads)
-        query = query.reshape(*batch, inner * inner, depth)
-        key, value = (part.reshape(*batch, window * window, depth) for part in (key, value))
+        # Queries are pooled before they are cut into windows: a window is a whole number of pools, and so is the image.
+        query = self._windows(_pool(self.query(x), self.pool), count, window // self.pool)
+        key, value = self._windows(self.key(x), count, window), self._windows(self.value(x), count, window)
         mixed = (query @ key.transpose(-2, -1)).softmax(-1) @ value
+        inner, kept, depth = window // self.pool, side // self.pool, self.channels // self.heads
         mixed = mixed.reshape(count, count, self.heads, inner, inner, depth).permute(0, 3, 1, 4, 2, 5)
         mixed = mixed.reshape(1, count * inner, count * inner, self.channels)
-        kept = side // self.pool
-        return mixed[:, :kept, :kept] if padding else mixed
+        return mixed if count * inner == kept else mixed[:, :kept, :kept]
+
+    def _windows(self, x: Tensor, count: int, window: int) -> Tensor:
+        """(1, side, side, C') -> (count * count, heads, window * window, C' / heads), padded with zeros."""
+        padding = count * window - x.shape[1]
+        if padding:
+            x = F.pad(x, (0, 0, 0, padding, 0, padding))
+        depth = self.channels // self.heads
+        x = x.reshape(count, window, count, window, self.heads, depth).permute(0, 2, 4, 1, 3, 5)
+        return x.reshape(count * count, self.heads, window * window, depth)
 
 
 class DecoderGraph(nn.Module):
@@ -224,10 +226,16 @@ def _attention(module: nn.Module, query: Tensor, key: Tensor, value: Tensor) -> 
     return module.out_proj(mixed.transpose(1, 2).flatten(-2))
 
 
-def _copy(linear: nn.Linear) -> nn.Linear:
-    copy = nn.Linear(linear.in_features, linear.out_features)
-    copy.load_state_dict(linear.state_dict())
-    return copy
+def _thirds(linear: nn.Linear) -> list[nn.Linear]:
+    """One linear layer as three: splitting its output would cost more than reading its input three times."""
+    thirds = []
+    for weight, bias in zip(linear.weight.chunk(3), linear.bias.chunk(3), strict=True):
+        third = nn.Linear(linear.in_features, len(bias))
+        with torch.no_grad():
+            third.weight.copy_(weight)
+            third.bias.copy_(bias)
+        thirds.append(third)
+    return thirds
 
 
 def _pointwise(conv: nn.Conv2d) -> nn.Linear:
@@ -262,4 +270,5 @@ def _pool(x: Tensor, factor: int) -> Tensor:
     if factor == 1:
         return x
     _, height, width, channels = x.shape
-    return x.reshape(1, height // factor, factor, width // factor, factor, channels).amax((2, 4))
+    x = x.reshape(1, height // factor, factor, width, channels).amax(2)  # an axis at a time: onnxruntime is faster so
+    return x.reshape(1, height // factor, width // factor, factor, channels).amax(3)
