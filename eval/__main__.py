@@ -1,24 +1,39 @@
-"""python -m eval figures ..."""
+"""Measure a release on data sets in their official layouts: python -m eval figures | thresholds."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from eval import figures
 from hub import WeightsError
 from pipeline.errors import InputError
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(words: list[str] | None = None) -> int:
+    """Run one command; returns its exit code: 0 done, 2 something was refused."""
+    try:
+        from eval import figures, thresholds
+    except ModuleNotFoundError as error:
+        print(
+            f"python -m eval: the package {error.name!r} is not installed; expected the build environment. "
+            "Make it with `bash install-train.sh` and run this with its python.",
+            file=sys.stderr,
+        )
+        return 2
     parser = argparse.ArgumentParser(
         prog="python -m eval", description=__doc__, epilog="Research software, not a medical device."
     )
-    commands = parser.add_subparsers(dest="command", required=True)
-    figures.add_arguments(commands.add_parser("figures", help="Dice, IoU, box recall and times of a release"))
-    parsed = parser.parse_args(arguments)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, module, summary in (
+        ("figures", figures, "Dice, IoU, box recall, false positives and times of a release"),
+        ("thresholds", thresholds, "the least score of each class that serves best on val, for config.json"),
+    ):
+        subparser = commands.add_parser(name, help=summary)
+        module.add_arguments(subparser)
+        subparser.set_defaults(run=module.run)
+    arguments = parser.parse_args(words)
     try:
-        return figures.run(parsed)
+        return arguments.run(arguments)
     except (InputError, WeightsError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -31,11 +31,8 @@ def class_colour(class_id: int) -> tuple[int, int, int]:
 
 
 def label_map_image(segmentation: Segmentation) -> Image.Image:
-    """Label map as a palette image (mode P): pixel values are the class ids, colours are those of the overlay."""
-    image = Image.fromarray(segmentation.label_map())
-    palette = [0, 0, 0] + [channel for class_id in range(1, 256) for channel in class_colour(class_id)]
-    image.putpalette(palette)
-    return image
+    """Label map as a grey image: pixel values are the class ids, in every reader (a palette would become colours)."""
+    return Image.fromarray(segmentation.label_map())
 
 
 def draw_overlay(pixels: np.ndarray, segmentation: Segmentation) -> Image.Image:

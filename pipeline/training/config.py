@@ -18,11 +18,11 @@ RELEASE_CONFIG = {
         "input_size": 640,
         "resize": "letterbox",
         "score_threshold": 0.3,
-        "class_thresholds": {"lung": 0.4},
+        "class_thresholds": {},
         "max_detections": 20,
     },
     "segmenter": {"family": "medsam2", "input_size": 512, "resize": "squash", "mask_size": 128},
-    "slicing": {"hippocampus": {"axis": 2}},
+    "slicing": {"hippocampus": {"axis": 1}},
 }
 
 

@@ -53,8 +53,8 @@ class Budget:
         return self.finished or self._this_run / 60 >= self.run_minutes
 
 
-def learning_rate(budget: Budget, peak: float, warmup: int = 200) -> float:
-    """Linear warm-up, then a cosine down to 2 % of the peak."""
+def learning_rate(budget: Budget, peak: float, warmup: int) -> float:
+    """Linear warm-up over so many steps, then a cosine down to 2 % of the peak."""
     cosine = 0.02 + 0.98 * (1 + math.cos(math.pi * budget.share)) / 2
     return peak * cosine * min(1.0, (budget.step + 1) / warmup)
 

@@ -36,7 +36,7 @@ from pipeline.training.progress import (
 
 
 class DetectorSamples(IterableDataset):
-    """Endless augmented samples: uint8 image (3, S, S), float32 targets (N, 5) of class, centre x and y, width, height."""
+    """Endless augmented samples: image uint8 (3, S, S), targets float32 (N, 5) of class, centre x, y, width, height."""
 
     def __init__(self, split: PreparedSplit, size: int, empty_share: float, seed: int):
         self.split, self.size, self.empty_share, self.seed = split, size, empty_share, seed
@@ -59,7 +59,7 @@ class DetectorSamples(IterableDataset):
 
 
 def collate(samples: list[tuple[np.ndarray, np.ndarray]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images (B, 3, S, S) uint8 and targets (sum of N, 6) with the image's number in front, as super-gradients has it."""
+    """Images uint8 (B, 3, S, S), targets (sum of N, 6) with the image's number in front, as super-gradients has it."""
     numbered = [np.insert(targets, 0, number, axis=1) for number, (_, targets) in enumerate(samples)]
     return torch.from_numpy(np.stack([image for image, _ in samples])), torch.from_numpy(
         np.concatenate(numbered)
@@ -162,7 +162,7 @@ def train(arguments: argparse.Namespace) -> None:
         if budget.run_over:
             break
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(budget, arguments.lr)
+            group["lr"] = learning_rate(budget, arguments.lr, arguments.warmup)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             outputs = model(images.to(device).float() / 255)
         loss, parts = loss_of(raw_predictions(outputs), targets.to(device))
@@ -193,6 +193,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run-minutes", type=float, help="stop this run then; --resume goes on with the same schedule")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--warmup", type=int, default=200, help="steps until the full learning rate (default 200)")
     parser.add_argument("--weight-decay", type=float, default=1e-4)
     parser.add_argument("--ema", type=float, default=0.998, help="decay of the averaged weights (default 0.998)")
     parser.add_argument(

@@ -99,7 +99,7 @@ def collate_masks(samples: list[tuple[np.ndarray, ...]]) -> tuple[torch.Tensor, 
 
 
 class TeacherSamples(IterableDataset):
-    """Endless samples of the teacher's cache: image uint8 (3, S, S) as placed for the teacher, embedding (256, 32, 32)."""
+    """Endless samples of the teacher's cache: image uint8 (3, S, S) as the teacher saw it, embedding (256, 32, 32)."""
 
     def __init__(self, cache: Path, split: PreparedSplit, size: int, seed: int):
         self.cache, self.split, self.size, self.seed = TeacherCache.read(cache), split, size, seed
@@ -222,7 +222,7 @@ def train(arguments: argparse.Namespace) -> None:
         if budget.run_over:
             break
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(budget, arguments.lr)
+            group["lr"] = learning_rate(budget, arguments.lr, arguments.warmup)
         losses = losses_of(tuple(part.to(device) for part in batch))
         optimizer.zero_grad(set_to_none=True)
         losses["loss"].backward()
@@ -258,6 +258,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run-minutes", type=float, help="stop this run then; --resume goes on with the same schedule")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--lr", type=float, default=2e-4)
+    parser.add_argument("--warmup", type=int, default=200, help="steps until the full learning rate (default 200)")
     parser.add_argument("--weight-decay", type=float, default=0.01)
     parser.add_argument("--ema", type=float, default=0.998, help="decay of the averaged weights (default 0.998)")
     parser.add_argument(

@@ -1,0 +1,79 @@
+"""The figures command, on a miniature data set that the release's own networks segment."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("scipy")
+
+from eval.__main__ import main
+from eval.figures import ImageFigures, summarise
+from pipeline.datasets import Source
+
+pytestmark = pytest.mark.training
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """HC18's layout: two drawn heads in test, one image without any."""
+    folder = tmp_path_factory.mktemp("data") / "hc18_mini"
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:270, :400]
+    (folder / "images").mkdir(parents=True)
+    (folder / "masks").mkdir()
+    for number, radius in enumerate((90, 70, 0)):
+        inside = (rows - 135) ** 2 / 0.6 + (columns - 200) ** 2 < radius**2
+        pixels = rng.integers(0, 40, (270, 400), np.uint8) + inside * np.uint8(90)
+        Image.fromarray(pixels).save(folder / "images" / f"00{number}_HC.png")
+        Image.fromarray(inside).save(folder / "masks" / f"00{number}_HC.png")
+    (folder / "splits.csv").write_text("exam,split\n000,test\n001,test\n002,test\n")
+    return folder.parent
+
+
+def test_true_boxes_give_masks_and_the_file_says_how(data, tmp_path, release):
+    out, images = tmp_path / "figures.json", tmp_path / "images.jsonl"
+    words = ["--data", data, "--weights", release.folder, "--precisions", "int8", "--true-boxes", "--threads", 1]
+    assert main(["figures", *map(str, words), "--out", str(out), "--images-out", str(images)]) == 0
+    figures = json.loads(out.read_text())
+    assert (figures["split"], figures["command"][-12:]) == ("test", "--true-boxes")
+    source = figures["int8"]["sources"]["hc18_mini"]
+    assert (source["class"], source["images"], source["empty_images"]) == ("fetal_head", 2, 1)
+    assert (source["box_recall_50"], source["matched_box_iou"]) == (1.0, 1.0)
+    assert figures["int8"]["macro"]["dice"] == source["dice"]
+    rows = [json.loads(line) for line in images.read_text().splitlines()]
+    assert [row["sample"] for row in rows] == ["000_HC", "001_HC", "002_HC"]
+    assert [row["dice"] is None for row in rows] == [False, False, True]
+    assert source["dice"] == pytest.approx(np.mean([row["dice"] for row in rows[:2]]), abs=1e-4)
+
+
+def test_absent_data_is_one_sentence(tmp_path, release, capsys):
+    words = ["figures", "--data", str(tmp_path / "absent"), "--weights", str(release.folder), "--out", "never.json"]
+    assert main(words) == 2
+    assert "no such file or folder" in capsys.readouterr().err
+
+
+def test_means_misses_and_empty_images():
+    def row(source: str, dice: float | None, boxes: list[float], count: int) -> ImageFigures:
+        return ImageFigures(source, "s", "p", dice, dice, boxes, count, 10.0, count > 0)
+
+    rows = [row("a", 1.0, [0.9], 1), row("a", 0.0, [0.0], 0), row("a", None, [], 2), row("b", 0.8, [0.6, 0.4], 2)]
+    sources = [Source(name, "", (f"class_{name}",), ()) for name in "ab"]
+    figures = summarise(rows, sources)
+    assert figures["sources"]["a"] == {
+        "class": "class_a",
+        "images": 2,
+        "dice": 0.5,
+        "iou": 0.5,
+        "box_recall_50": 0.5,
+        "matched_box_iou": 0.9,
+        "empty_images": 1,
+        "false_positives_per_empty_image": 2.0,
+    }
+    assert figures["sources"]["b"]["box_recall_50"] == 0.5
+    assert figures["sources"]["b"]["false_positives_per_empty_image"] is None
+    assert figures["macro"]["dice"] == 0.65
+    assert figures["macro"]["false_positives_per_empty_image"] == 2.0

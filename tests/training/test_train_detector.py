@@ -1,0 +1,148 @@
+"""The detector's training, really run: drawn discs, a few steps."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from pipeline.errors import InputError  # noqa: E402
+from pipeline.training import train_detector  # noqa: E402
+from pipeline.training.architectures import build_detector  # noqa: E402
+from pipeline.training.augment import place, place_boxes, random_placement, vary_intensity  # noqa: E402
+from pipeline.training.detection_metrics import evaluate_boxes  # noqa: E402
+from pipeline.training.prepared import PreparedSplit  # noqa: E402
+from pipeline.training.progress import Budget, learning_rate, read_weights  # noqa: E402
+from tests.training.drawn import draw_prepared  # noqa: E402
+
+pytestmark = [pytest.mark.training, pytest.mark.filterwarnings("ignore")]  # super-gradients and its packages warn a lot
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    return draw_prepared(tmp_path_factory.mktemp("prepared"))
+
+
+def run(*words: object) -> None:
+    parser = argparse.ArgumentParser()
+    train_detector.add_arguments(parser)
+    train_detector.run(parser.parse_args([str(word) for word in words]))
+
+
+def rows(folder) -> list[dict]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_training_stops_and_goes_on(prepared, tmp_path):
+    common = ("--data", prepared, "--out", tmp_path, "--size", 64, "--batch", 4, "--warmup", 5, "--val-images", 2)
+    run(*common, "--epochs", 1, "--samples", 40, "--seed", 1)
+    first = rows(tmp_path)[-1]
+    assert first["step"] == 10
+    assert {"ap50", "ap50_95", "recall", "recall_dot", "recall_blob", "boxes_an_empty_image"} <= first.keys()
+    before = read_weights(tmp_path / "detector.safetensors")
+    run(*common, "--epochs", 3, "--samples", 40, "--seed", 1, "--resume")
+    last = rows(tmp_path)[-1]
+    assert last["step"] == 30
+    assert last["minutes"] > first["minutes"]
+    after = read_weights(tmp_path / "detector.safetensors")
+    assert before.keys() == after.keys()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_one_batch_can_be_learned_by_heart(prepared):
+    from super_gradients.training.losses import PPYoloELoss
+
+    torch.manual_seed(0)
+    samples = iter(train_detector.DetectorSamples(PreparedSplit.read(prepared, "train"), 96, 0.0, seed=0))
+    images, targets = train_detector.collate([next(samples) for _ in range(3)])
+    model = build_detector(2).train()
+    loss_of = PPYoloELoss(num_classes=2, use_static_assigner=False)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    losses = []
+    for _ in range(40):
+        loss, _ = loss_of(train_detector.raw_predictions(model(images.float() / 255)), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert np.mean(losses[-5:]) < 0.7 * max(losses)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        pytest.param(["--size", 100], "--size: 100; expected a multiple of 32", id="size"),
+        pytest.param(["--resume"], "no checkpoint to resume", id="nothing to resume"),
+        pytest.param(["--init", "absent.safetensors"], "no such file", id="absent weights"),
+    ],
+)
+def test_refusals(prepared, tmp_path, words, sentence):
+    with pytest.raises(InputError, match=sentence):
+        run("--data", prepared, "--out", tmp_path, "--size", 64, *words)
+
+
+def test_a_folder_that_was_not_prepared(tmp_path):
+    with pytest.raises(InputError, match=r"train\.json.*expected a folder that"):
+        run("--data", tmp_path, "--out", tmp_path)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_boxes_follow_their_pixels(seed):
+    rng = np.random.default_rng(seed)
+    canvas = np.zeros((640, 640), np.uint8)
+    canvas[200:360, 240:460] = 255
+    matrix = random_placement(320, 640, rng, scales=(0.6, 1.5))
+    moved = place(canvas, matrix, 320) > 127
+    boxes, keep = place_boxes(np.array([[240, 200, 460, 360]], np.float32), matrix, 320)
+    assert keep.all()
+    rows_, columns = np.flatnonzero(moved.any(1)), np.flatnonzero(moved.any(0))
+    assert boxes[0] == pytest.approx([columns[0], rows_[0], columns[-1] + 1, rows_[-1] + 1], abs=1.5)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_grey_stays_grey_and_black_stays_black(seed):
+    grey = np.random.default_rng(9).integers(0, 256, (64, 64, 1), np.uint8).repeat(3, axis=2)
+    grey[:8] = 0
+    changed = vary_intensity(grey, "brain MRI", np.random.default_rng(seed))
+    assert np.array_equal(changed[..., 0], changed[..., 1])
+    assert np.array_equal(changed[..., 0], changed[..., 2])
+    assert changed[:5].max() == 0
+
+
+def test_sequences_become_one_now_and_then():
+    colour = np.random.default_rng(9).integers(1, 256, (32, 32, 3), np.uint8)
+    copies = 0
+    for seed in range(60):
+        changed = vary_intensity(colour, "brain MRI", np.random.default_rng(seed))
+        copies += np.array_equal(changed[..., 0], changed[..., 1])
+    assert 15 < copies < 45
+
+
+def test_empty_images_are_drawn_as_often_as_asked(prepared):
+    split = PreparedSplit.read(prepared, "train")
+    rng = np.random.default_rng(0)
+    drawn = [split.draw(rng, 0.5) for _ in range(400)]
+    first = [image for image in drawn if image.source == "first"]
+    assert 150 < len(first) < 250
+    assert 0.35 < np.mean([not len(image.boxes) for image in first]) < 0.65
+
+
+def test_average_precision_of_known_boxes(prepared):
+    images = list(PreparedSplit.read(prepared, "val").images)
+    perfect = [(image.boxes, np.ones(len(image.boxes), np.float32), image.class_index) for image in images]
+    assert evaluate_boxes(images, perfect, ("dot", "blob"))["ap50_95"] == pytest.approx(1.0)
+    none = [(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int)) for _ in images]
+    assert evaluate_boxes(images, none, ("dot", "blob"))["recall"] == 0.0
+    wrong = [(boxes, scores, 1 - labels) for boxes, scores, labels in perfect]
+    assert evaluate_boxes(images, wrong, ("dot", "blob"))["recall"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"), [(0, 0.1), (9, 1.0), (500, 0.51), (1000, 0.02)], ids=["start", "warm", "half", "end"]
+)
+def test_learning_rate(step, expected):
+    assert learning_rate(Budget(steps=1000, step=step), 1.0, warmup=10) == pytest.approx(expected, rel=0.02)
