@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -58,13 +59,15 @@ class PreparedSplit:
     Attributes
     ----------
     classes : class names; `class_index` counts in this order
+    emphasis : how much oftener than once a source is drawn; 1 for those that it does not name
     """
 
     classes: tuple[str, ...]
     images: tuple[PreparedImage, ...]
+    emphasis: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, folder: Path, split: str) -> PreparedSplit:
+    def read(cls, folder: Path, split: str, emphasis: dict[str, float] | None = None) -> PreparedSplit:
         path = folder / f"{split}.json"
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -73,6 +76,10 @@ class PreparedSplit:
             raise InputError(
                 path, f"unreadable ({error!r})", "a folder that `python -m pipeline prepare` wrote"
             ) from None
+        strange = sorted(set(emphasis or {}) - {image["source"] for image in images})
+        if strange:
+            sources = sorted({image["source"] for image in images})
+            raise InputError("--emphasis", f"{strange[0]!r} is no source of {path}", ", ".join(sources))
         index_of = {category["id"]: number for number, category in enumerate(categories)}
         labels = defaultdict(list)
         for annotation in annotations:
@@ -80,6 +87,7 @@ class PreparedSplit:
         return cls(
             tuple(category["name"] for category in categories),
             tuple(_image(folder, image, labels[image["id"]], index_of) for image in images),
+            emphasis or {},
         )
 
     @cached_property
@@ -91,12 +99,13 @@ class PreparedSplit:
         return {source: (np.array(full, int), np.array(empty, int)) for source, (full, empty) in sorted(groups.items())}
 
     def draw(self, rng: np.random.Generator, empty_share: float) -> PreparedImage:
-        """A random image: each source equally likely, of its images about `empty_share` without any region."""
+        """A random image: each source equally likely but for `emphasis`, about `empty_share` without any region."""
         return self.images[self.draw_index(rng, empty_share)]
 
     def draw_index(self, rng: np.random.Generator, empty_share: float) -> int:
         """Where in `images` such a draw lies."""
-        full, empty = list(self.by_source.values())[rng.integers(len(self.by_source))]
+        shares = np.array([self.emphasis.get(source, 1.0) for source in self.by_source])
+        full, empty = list(self.by_source.values())[rng.choice(len(shares), p=shares / shares.sum())]
         pool = empty if len(empty) and (not len(full) or rng.random() < empty_share) else full
         return int(rng.choice(pool))
 
@@ -120,3 +129,15 @@ def _image(folder: Path, image: dict, annotations: list[dict], index_of: dict[in
         np.array([index_of[a["category_id"]] for a in annotations], np.int64),
         tuple(a["segmentation"] or None for a in annotations),
     )
+
+
+def parse_emphasis(text: str) -> dict[str, float]:
+    """`name=2,other=0.5` -> how much oftener each source is drawn."""
+    try:
+        pairs = [part.split("=") for part in text.split(",")]
+        shares = {name.strip(): float(value) for name, value in pairs}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected NAME=NUMBER, separated by commas") from None
+    if not all(0 <= share < float("inf") for share in shares.values()):
+        raise argparse.ArgumentTypeError(f"{text!r}; expected numbers from 0")
+    return shares

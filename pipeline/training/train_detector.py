@@ -20,7 +20,7 @@ from pipeline.errors import InputError
 from pipeline.training.architectures import build_detector
 from pipeline.training.augment import place, place_boxes, random_placement, vary_intensity
 from pipeline.training.detection_metrics import evaluate_boxes
-from pipeline.training.prepared import PreparedImage, PreparedSplit
+from pipeline.training.prepared import PreparedImage, PreparedSplit, parse_emphasis
 from pipeline.training.progress import (
     Budget,
     MovingAverage,
@@ -103,7 +103,8 @@ def train(arguments: argparse.Namespace) -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     device, dtype = device_and_precision()
-    train_split, val_split = (PreparedSplit.read(arguments.data, split) for split in ("train", "val"))
+    train_split = PreparedSplit.read(arguments.data, "train", arguments.emphasis)
+    val_split = PreparedSplit.read(arguments.data, "val")
     if not train_split.images:
         raise InputError(arguments.data / "train.json", "no images", "at least one train image")
     val_images = val_split.evenly(arguments.val_images)
@@ -199,6 +200,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--empty-share", type=float, default=0.15, help="share of images without any region, where a source has them"
     )
+    text = "draw these sources so much oftener than the others, such as first=2,second=0.5"
+    parser.add_argument("--emphasis", type=parse_emphasis, metavar="NAME=N,...", help=text)
     parser.add_argument("--val-images", type=int, default=30, help="val images a source, each with and without regions")
     parser.add_argument("--val-size", type=int, help="input side for val (default: --size)")
     parser.add_argument("--val-minutes", type=float, default=10, help="minutes between two looks at val")

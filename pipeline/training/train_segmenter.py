@@ -23,7 +23,7 @@ from pipeline.geometry import box_of_mask
 from pipeline.training.architectures import SEGMENTER_SIZE, build_segmenter
 from pipeline.training.augment import place, squash_placement, vary_intensity
 from pipeline.training.lite_medsam import TeacherCache, warm_start
-from pipeline.training.prepared import PreparedImage, PreparedSplit
+from pipeline.training.prepared import PreparedImage, PreparedSplit, parse_emphasis
 from pipeline.training.progress import (
     Budget,
     MovingAverage,
@@ -144,7 +144,8 @@ def train(arguments: argparse.Namespace) -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     device, dtype = device_and_precision()
-    train_split, val_split = (PreparedSplit.read(arguments.data, split) for split in ("train", "val"))
+    train_split = PreparedSplit.read(arguments.data, "train", arguments.emphasis)
+    val_split = PreparedSplit.read(arguments.data, "val")
     if not train_split.images:
         raise InputError(arguments.data / "train.json", "no images", "at least one train image")
     val_images = [i for i in val_split.evenly(arguments.val_images, empty=False) if len(i.rles) and None not in i.rles]
@@ -268,6 +269,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--jitter", type=float, default=0.06, help="how far a prompt's sides are off, in box sizes (default 0.06)"
     )
     parser.add_argument("--prompts", type=int, default=2, help="regions an image at most (default 2)")
+    text = "draw these sources so much oftener than the others, such as first=2,second=0.5"
+    parser.add_argument("--emphasis", type=parse_emphasis, metavar="NAME=N,...", help=text)
     parser.add_argument("--val-images", type=int, default=15, help="val images a source")
     parser.add_argument("--val-minutes", type=float, default=10, help="minutes between two looks at val")
     parser.add_argument("--save-minutes", type=float, default=3, help="minutes between two checkpoints")

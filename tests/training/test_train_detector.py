@@ -131,6 +131,15 @@ def test_empty_images_are_drawn_as_often_as_asked(prepared):
     assert 0.35 < np.mean([not len(image.boxes) for image in first]) < 0.65
 
 
+def test_emphasis_draws_a_source_oftener(prepared):
+    split = PreparedSplit.read(prepared, "train", {"second": 3.0})
+    rng = np.random.default_rng(0)
+    second = [split.draw(rng, 0.0).source == "second" for _ in range(400)]
+    assert 0.68 < np.mean(second) < 0.82
+    with pytest.raises(InputError, match=r"'third' is no source of .*; expected first, second"):
+        PreparedSplit.read(prepared, "train", {"third": 1.0})
+
+
 def test_average_precision_of_known_boxes(prepared):
     images = list(PreparedSplit.read(prepared, "val").images)
     perfect = [(image.boxes, np.ones(len(image.boxes), np.float32), image.class_index) for image in images]
