@@ -58,14 +58,16 @@ def check_config(path: Path, config: dict) -> None:
             raise WeightsError(f"{path}: {model}.input_size is {part.get('input_size')!r}; expected pixels.")
         if part.get("resize") not in ("letterbox", "squash"):
             raise WeightsError(f"{path}: {model}.resize is {part.get('resize')!r}; expected letterbox or squash.")
-    thresholds = _expect(path, "detector.class_thresholds", config["detector"].get("class_thresholds", {}), dict)
     scores = {"detector.score_threshold": config["detector"].get("score_threshold")}
-    scores |= {f"detector.class_thresholds.{name}": score for name, score in thresholds.items()}
+    by_class = {}
+    for part in ("class_thresholds", "class_best_shares"):
+        by_class |= _expect(path, f"detector.{part}", config["detector"].get(part, {}), dict)
+        scores |= {f"detector.{part}.{name}": score for name, score in config["detector"].get(part, {}).items()}
     for name, score in scores.items():
         if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
             raise WeightsError(f"{path}: {name} is {score!r}; expected 0 to 1.")
     slicing = _expect(path, "slicing", config.get("slicing", {}), dict)
-    for name in (*thresholds, *slicing):
+    for name in (*by_class, *slicing):
         if name not in names:
             raise WeightsError(f"{path}: {name!r} is no class of this release; expected {', '.join(names)}.")
 

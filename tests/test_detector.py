@@ -48,6 +48,15 @@ def test_boxes_come_back_to_the_original_image():
     np.testing.assert_array_equal(network.feeds["image"], expected)
 
 
+def test_a_box_far_below_its_class_surest_is_left_out():
+    config = {**CONFIG, "detector": CONFIG["detector"] | {"class_best_shares": {"lung": 0.8}}}
+    boxes, scores = [[100, 200, 300, 460]] * 4, [0.9, 0.8, 0.7, 0.35]
+    found = Detector(Network(boxes, scores, [0, 0, 0, 1]), config).detect(PIXELS)
+    np.testing.assert_array_equal(found.scores, np.float32([0.9, 0.8, 0.35]))
+    found = Detector(Network(boxes, scores, [0, 0, 0, 1]), config).detect(PIXELS, min_score=0.5)
+    np.testing.assert_array_equal(found.scores, np.float32([0.9, 0.8, 0.7]))
+
+
 SCORES, CLASSES = [0.95, 0.41, 0.39, 0.31, 0.29, 0.06], [0, 0, 0, 1, 1, 0]
 
 

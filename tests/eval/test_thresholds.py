@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("scipy")
 
-from eval.thresholds import best_threshold, covered
+from eval.thresholds import best_rule, covered
 
 pytestmark = pytest.mark.training
 
@@ -16,20 +16,20 @@ RIGHT, WRONG = [0, 0, 50, 100], [50, 0, 100, 100]
 
 def image(found: list, scores: list, true: list) -> tuple:
     boxes = [np.array(part, np.float32).reshape(-1, 4) for part in (found, true)]
-    return boxes[0], np.array(scores, np.float32), boxes[1], 100, 100
+    return boxes[0], np.array(scores), boxes[1], 100, 100
 
 
 @pytest.mark.parametrize(
     ("images", "expected"),
     [
-        pytest.param([image([RIGHT, WRONG], [0.6, 0.3], [RIGHT])], (0.4, 1.0), id="above the wrong box"),
-        pytest.param([image([RIGHT], [0.2], [RIGHT])], (0.2, 1.0), id="low, since nothing is wrong"),
-        pytest.param([image([RIGHT], [0.6], [RIGHT]), image([WRONG], [0.5], [])], (0.6, 1.0), id="an empty image"),
+        pytest.param([image([RIGHT, WRONG], [0.6, 0.3], [RIGHT])], (0.2, 0.8, 1.0), id="far below the surest"),
+        pytest.param([image([RIGHT], [0.2], [RIGHT])], (0.2, 0.0, 1.0), id="low, since nothing is wrong"),
+        pytest.param([image([RIGHT], [0.6], [RIGHT]), image([WRONG], [0.5], [])], (0.6, 0.0, 1.0), id="an empty image"),
+        pytest.param([image([RIGHT, WRONG], [0.6, 0.5], [RIGHT, WRONG])], (0.2, 0.0, 1.0), id="two are true"),
     ],
 )
-def test_best_threshold(images, expected):
-    candidates = np.array([0.2, 0.4, 0.6], np.float32)
-    assert best_threshold(images, candidates) == pytest.approx(expected)
+def test_best_rule(images, expected):
+    assert best_rule(images, (0.2, 0.4, 0.6), (0.0, 0.8)) == pytest.approx(expected)
 
 
 def test_covered_cells():

@@ -197,6 +197,8 @@ def test_manifest_is_checked(release_folder, keys, value, says):
         (("detector", "score_threshold"), 1.5, "score_threshold is 1.5"),
         (("detector", "score_threshold"), None, "score_threshold is None"),
         (("detector", "class_thresholds", "polyp"), True, "class_thresholds.polyp is True"),
+        (("detector", "class_best_shares"), {"polyp": 1.5}, "class_best_shares.polyp is 1.5"),
+        (("detector", "class_best_shares"), {"lungs": 0.5}, "'lungs' is no class"),
         (("detector", "class_thresholds", "lungs"), 0.5, "'lungs' is no class .*hippocampus, polyp"),
         (("slicing", "brain"), {"axis": 0}, "'brain' is no class"),
     ],
