@@ -1,8 +1,8 @@
 """Pick each class's least score on val: the one whose boxes cover the truth best and find least in empty images.
 
 A rule is a threshold, and a share of the surest score of the class in the image. Its value is the mean IoU of the union
-of found boxes with the union of true boxes over images with truth, less half of the boxes found an image without. Images
-are those of the class's own source.
+of found boxes with the union of true boxes over images with truth, less half of the boxes found an image without.
+Images are those of the class's own source.
 """
 
 from __future__ import annotations

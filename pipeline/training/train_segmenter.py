@@ -135,8 +135,8 @@ def evaluate_masks(
         ]
         found, true = (logits > 0).any(0).cpu().numpy(), np.any(masks, axis=0)
         dice.setdefault(image.source, []).append(2 * (found & true).sum() / max(1, found.sum() + true.sum()))
-    means = {f"dice_{source}": float(np.mean(of)) for source, of in sorted(dice.items())}
-    return {"dice": float(np.mean(list(means.values()))), **means}
+    means = {f"val_dice_{source}": float(np.mean(of)) for source, of in sorted(dice.items())}
+    return {"val_dice": float(np.mean(list(means.values()))), **means}
 
 
 def train(arguments: argparse.Namespace) -> None:

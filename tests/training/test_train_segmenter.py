@@ -52,7 +52,7 @@ def test_distillation_then_masks_then_resume(prepared, tmp_path):
     early, late = rows(second)[0], rows(second)[-1]
     assert (early["step"], late["step"]) == (6, 24)
     assert late["loss"] < early["loss"]
-    assert 0 <= late["dice"] <= 1
+    assert 0 <= late["val_dice"] <= 1
     before, after = (read_weights(folder / "segmenter.safetensors") for folder in (first, second))
     memory = [name for name in before if name.startswith(("memory_attention.", "memory_encoder."))]
     assert memory
