@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import statistics
@@ -14,6 +15,8 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image
+
+from pipeline.scan import read_scan
 
 pytestmark = pytest.mark.data
 
@@ -48,7 +51,7 @@ def folder(tmp_path_factory) -> Path:
             continue
         if label == "brain_tumor":
             masks = sorted((data / "lgg_mri_tcga" / "masks").glob("*/*.png"))
-            big = [m for m in masks[:400] if np.asarray(Image.open(m)).sum() > 2000]
+            big = [mask for mask in masks[:400] if read_scan(mask).pixels.any(axis=2).sum() > 2000]
             files = [
                 data / "lgg_mri_tcga" / "images" / m.parent.name / f"{m.stem}.jpg" for m in big[:: len(big) // 3][:3]
             ]
@@ -60,23 +63,28 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def results(folder, tmp_path_factory) -> dict:
+def results(folder, release, tmp_path_factory) -> dict:
     out = tmp_path_factory.mktemp("out")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline", "segment", str(folder), "--out", str(out)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    peak, watched = 0, psutil.Process(process.pid)
-    while process.poll() is None:
-        try:
-            peak = max(peak, watched.memory_info().rss)
-            process.wait(0.02)
-        except (psutil.NoSuchProcess, subprocess.TimeoutExpired):
-            continue
-    return {"out": out, "code": process.returncode, "stderr": process.stderr.read(), "peak": peak}
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline",
+        "segment",
+        str(folder),
+        "--out",
+        str(out),
+        "--weights",
+        str(release.folder),
+    ]
+    peak, said = 0, tmp_path_factory.mktemp("said") / "stderr.txt"
+    with said.open("w") as stderr:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=stderr)
+        watched = psutil.Process(process.pid)
+        while process.poll() is None:
+            with contextlib.suppress(psutil.NoSuchProcess, subprocess.TimeoutExpired):
+                peak = max(peak, watched.memory_info().rss)
+                process.wait(0.02)
+    return {"out": out, "code": process.returncode, "stderr": said.read_text(), "peak": peak}
 
 
 def test_every_image_gives_its_three_files(folder, results):
@@ -90,9 +98,11 @@ def test_every_image_gives_its_three_files(folder, results):
 def test_files_agree_with_each_other(results):
     for path in results["out"].glob("*.json"):
         found = json.loads(path.read_text())
-        ids = set(np.unique(np.asarray(Image.open(path.with_name(f"{path.stem}_mask.png")))).tolist()) - {0}
+        with Image.open(path.with_name(f"{path.stem}_mask.png")) as mask:
+            ids = set(np.unique(np.asarray(mask)).tolist()) - {0}
         assert ids <= {detection["class_id"] for detection in found["detections"]}
-        assert Image.open(path.with_name(f"{path.stem}_overlay.png")).size == (found["width"], found["height"])
+        with Image.open(path.with_name(f"{path.stem}_overlay.png")) as overlay:
+            assert overlay.size == (found["width"], found["height"])
         for detection in found["detections"]:
             assert list(detection) == EXPECTED_KEYS
             assert detection["rle"]["size"] == [found["height"], found["width"]]
