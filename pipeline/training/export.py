@@ -6,6 +6,8 @@ A complete release takes three commands, in this order:
     python -m pipeline quantize --release RELEASE --calibration PREPARED
     python -m eval figures ...      which writes what it measured into the manifest
 
+A release that ships inside the repository is exported with `--no-training-weights`, because of its size.
+
 The graphs hold their larger weights as float16 and a Cast to float32, which onnxruntime folds when it opens them: half
 the bytes, computed in float32.
 """
@@ -157,8 +159,9 @@ def export_release(
     version: str,
     trained_on: dict,
     nms_iou: float = NMS_IOU,
+    training_weights: bool = True,
 ) -> Release:
-    """Fill a release folder with fp32 graphs, config.json, float16 training weights and a manifest.
+    """Fill a release folder with fp32 graphs, config.json, float16 training weights (if wanted) and a manifest.
 
     A release that was there is replaced, its int8 graphs with it: they are of other weights.
     """
@@ -176,7 +179,7 @@ def export_release(
     shutil.rmtree(out / "onnx", ignore_errors=True)
     for name, graph in graphs.items():
         save_graph(store_half(graph), out / "onnx" / "fp32" / f"{name}.onnx")
-    for name, state in half.items():
+    for name, state in half.items() if training_weights else ():
         save_weights(state, out / "training" / f"{name}.safetensors", torch.float16)
     with replace_file(out / "config.json") as file:
         file.write(json.dumps(config, indent=2) + "\n")
@@ -210,6 +213,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help="config.json for own classes or thresholds")
     parser.add_argument("--version", default="0.1.0", help="version of the weights (default %(default)s)")
     parser.add_argument("--trained-on", type=Path, metavar="FILE", help="JSON for the manifest: sources and sentences")
+    text = "leave out training/*.safetensors, which fine-tuning starts from: a smaller release"
+    parser.add_argument("--no-training-weights", action="store_true", help=text)
     text = "IoU over which the surer of two boxes of a class wins (default %(default)s)"
     parser.add_argument("--nms-iou", type=float, default=NMS_IOU, metavar="IOU", help=text)
 
@@ -226,6 +231,7 @@ def run(arguments: argparse.Namespace) -> int:
         version=arguments.version,
         trained_on=_read_trained_on(arguments.trained_on),
         nms_iou=arguments.nms_iou,
+        training_weights=not arguments.no_training_weights,
     )
     for name, entry in release.manifest["files"].items():
         print(f"{name:40} {entry['bytes'] / 1e6:8.2f} MB")

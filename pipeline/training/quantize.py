@@ -2,8 +2,8 @@
 
 The detector is quantized statically (its ranges come from prepared train images); the segmenter's encoder dynamically,
 its linear layers alone: convolutions are slow that way, and products of two activations lose more than they gain.
-Weights are s8 a channel, activations u8. The decoder stays float: its dynamic ranges would span all prompts of a run, so
-that one object's mask depended on the others (1 % of its pixels), for 3 MB and hardly any time.
+Weights are s8 a channel, activations u8. The decoder stays float: its dynamic ranges would span all prompts of a run,
+so that one object's mask depended on the others (1 % of its pixels), for 3 MB and hardly any time.
 """
 
 from __future__ import annotations
