@@ -160,6 +160,8 @@ def anchors_of(path: Path, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def agreement(release: Release, image: np.ndarray) -> tuple[float, float]:
     """Correlation of int8's logits with fp32's, and the mean distance of the boxes' sides in pixels."""
+    height, width = image.shape[:2]
+    image = Resize.plan(width, height, release.config["detector"]["input_size"], "letterbox").image(image)
     graphs = (release.file(f"onnx/{precision}/detector.onnx") for precision in ("fp32", "int8"))
     wanted, found = (anchors_of(path, image) for path in graphs)
     return np.corrcoef(found[1].ravel(), wanted[1].ravel())[0, 1], np.abs(found[0] - wanted[0]).mean()
@@ -174,7 +176,7 @@ def test_the_released_detector_stays_close_to_float(release, canvases, number):
 
 def test_a_random_detector_stays_near_float(quantized, canvases):
     """Random layers amplify what rounding changes, trained ones do not; unrelated outputs would correlate at 0."""
-    assert agreement(quantized, canvases[0])[0] > 0.7
+    assert agreement(quantized, canvases[0])[0] > 0.5
 
 
 # --- which images -------------------------------------------------------------------------------------------------
