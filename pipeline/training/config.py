@@ -15,7 +15,7 @@ RELEASE_CONFIG = {
     "classes": [{"id": number, "name": name} for number, name in enumerate(CLASSES, 1)],
     "detector": {
         "family": "yolo_nas_s",
-        "input_size": 320,
+        "input_size": 640,
         "resize": "letterbox",
         "score_threshold": 0.3,
         "class_thresholds": {},
