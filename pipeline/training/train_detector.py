@@ -7,32 +7,21 @@ as many samples as there are train images, each source drawn equally often.
 from __future__ import annotations
 
 import argparse
-import math
-import time
-from pathlib import Path
+from functools import partial
 
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import IterableDataset
 
+from pipeline.datasets.prepare import CANVAS
 from pipeline.errors import InputError
 from pipeline.training.architectures import build_detector
 from pipeline.training.augment import place, place_boxes, random_placement, vary_intensity
 from pipeline.training.detection_metrics import evaluate_boxes
-from pipeline.training.prepared import PreparedImage, PreparedSplit, parse_emphasis
-from pipeline.training.progress import (
-    Budget,
-    MovingAverage,
-    device_and_precision,
-    learning_rate,
-    load_weights,
-    log_row,
-    parameter_groups,
-    read_checkpoint,
-    save_checkpoint,
-    save_weights,
-)
+from pipeline.training.fit import Objective, add_fit_arguments, fit, read_splits, start
+from pipeline.training.prepared import PreparedImage, PreparedSplit
+from pipeline.training.progress import device_and_precision, load_weights
 
 
 class DetectorSamples(IterableDataset):
@@ -92,123 +81,48 @@ def detect_all(
         sizes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
         keep = cv2.dnn.NMSBoxesBatched(sizes.tolist(), kept.tolist(), class_index[order].tolist(), 0.01, 0.6)
         keep = np.asarray(keep, int).reshape(-1)[:50]
-        found.append((corners[keep] * (640 / size), kept[keep], class_index[order][keep]))
+        found.append((corners[keep] * (CANVAS / size), kept[keep], class_index[order][keep]))
     return found
 
 
 def train(arguments: argparse.Namespace) -> None:
     from super_gradients.training.losses import PPYoloELoss
 
-    torch.manual_seed(arguments.seed)
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
+    start(arguments)
     device, dtype = device_and_precision()
-    train_split = PreparedSplit.read(arguments.data, "train", arguments.emphasis)
-    val_split = PreparedSplit.read(arguments.data, "val")
-    if not train_split.images:
-        raise InputError(arguments.data / "train.json", "no images", "at least one train image")
+    train_split, val_split = read_splits(arguments)
     val_images = val_split.evenly(arguments.val_images)
-
-    model = build_detector(len(train_split.classes)).to(device)
+    classes = train_split.classes
+    model = build_detector(len(classes)).to(device)
     if arguments.init:
         load_weights(model, arguments.init)
     # Channels last is 1.6 times as fast on a CPU. The stem stays out: a bfloat16 1x1 convolution of three channels with
     # stride 2 in that layout corrupts the heap (torch 2.13).
     model.backbone.stem.register_forward_hook(lambda *call: call[-1].contiguous(memory_format=torch.channels_last))
-    average = MovingAverage(model, arguments.ema)
-    optimizer = torch.optim.AdamW(parameter_groups(model, arguments.weight_decay), lr=arguments.lr)
-    loss_of = PPYoloELoss(num_classes=len(train_split.classes), use_static_assigner=False)
-    steps = arguments.epochs * math.ceil((arguments.samples or len(train_split.images)) / arguments.batch)
-    budget = Budget(steps, arguments.minutes or math.inf, arguments.run_minutes or math.inf)
+    loss_of = PPYoloELoss(num_classes=len(classes), use_static_assigner=False)
 
-    checkpoint = arguments.out / "checkpoint.pt"
-    if arguments.resume:
-        state = read_checkpoint(checkpoint)
-        model.load_state_dict(state["model"])
-        average.state, average.updates = state["average"], state["updates"]
-        optimizer.load_state_dict(state["optimizer"])
-        budget.step, budget.seconds = state["step"], state["seconds"]
-
-    samples = DetectorSamples(
-        train_split, arguments.size, arguments.empty_share, seed=arguments.seed + 1000 * budget.step
-    )
-    loader = DataLoader(samples, arguments.batch, collate_fn=collate, num_workers=arguments.workers)
-    log, saved, recent = arguments.out / "log.jsonl", time.monotonic(), []
-
-    def keep(with_val: bool) -> None:
-        parts = {"model": model.state_dict(), "average": average.state, "optimizer": optimizer.state_dict()}
-        save_checkpoint(
-            checkpoint, parts | {"updates": average.updates, "step": budget.step, "seconds": budget.seconds}
-        )
-        save_weights(average.state, arguments.out / "detector.safetensors")
-        row = {"step": budget.step, "minutes": budget.seconds / 60, "lr": optimizer.param_groups[0]["lr"]}
-        row |= dict(
-            zip(
-                ("loss_class", "loss_iou", "loss_dfl", "loss"),
-                np.mean(recent or [[np.nan] * 4], 0).tolist(),
-                strict=True,
-            )
-        )
-        if with_val and val_images:
-            judge = build_detector(len(train_split.classes)).to(device)
-            judge.load_state_dict(average.state)
-            found = detect_all(judge, val_images, arguments.val_size or arguments.size, device, dtype)
-            row |= evaluate_boxes(val_images, found, train_split.classes)
-        log_row(log, **row)
-        recent.clear()
-
-    model.train()
-    evaluated = time.monotonic()
-    for images, targets in loader:
-        if budget.run_over:
-            break
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(budget, arguments.lr, arguments.warmup)
+    def losses_of(batch: tuple[torch.Tensor, ...]) -> dict[str, torch.Tensor]:
+        images, targets = batch
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            outputs = model(images.to(device).float() / 255)
-        loss, parts = loss_of(raw_predictions(outputs), targets.to(device))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
-        optimizer.step()
-        average.update(model)
-        budget.tick()
-        recent.append(parts.tolist())
-        if time.monotonic() - saved > 60 * arguments.save_minutes:
-            with_val = time.monotonic() - evaluated > 60 * arguments.val_minutes
-            keep(with_val)
-            saved = time.monotonic()
-            evaluated = saved if with_val else evaluated
-    keep(with_val=True)
+            outputs = model(images.float() / 255)
+        loss, parts = loss_of(raw_predictions(outputs), targets)
+        return {"loss": loss} | dict(zip(("loss_class", "loss_iou", "loss_dfl"), parts[:3], strict=True))
+
+    def look_at_val(state: dict[str, torch.Tensor]) -> dict[str, float]:
+        judge = build_detector(len(classes)).to(device)
+        judge.load_state_dict(state)
+        found = detect_all(judge, val_images, arguments.val_size or arguments.size, device, dtype)
+        return evaluate_boxes(val_images, found, classes)
+
+    samples = partial(DetectorSamples, train_split, arguments.size, arguments.empty_share)
+    objective = Objective("detector", samples, collate, losses_of, look_at_val, clip=10.0)
+    fit(model, objective, arguments, len(train_split.images))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="what `prepare` wrote")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="checkpoint, weights and log go here")
-    parser.add_argument("--init", type=Path, metavar="FILE", help="start from these weights instead of random ones")
-    parser.add_argument("--resume", action="store_true", help="go on from --out's checkpoint")
-    parser.add_argument("--size", type=int, default=640, help="side of the input in pixels (default 640)")
-    parser.add_argument("--epochs", type=int, default=100)
-    parser.add_argument("--samples", type=int, help="samples an epoch (default: as many as train images)")
-    parser.add_argument("--minutes", type=float, help="end the schedule after this much training time, if sooner")
-    parser.add_argument("--run-minutes", type=float, help="stop this run then; --resume goes on with the same schedule")
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--warmup", type=int, default=200, help="steps until the full learning rate (default 200)")
-    parser.add_argument("--weight-decay", type=float, default=1e-4)
-    parser.add_argument("--ema", type=float, default=0.998, help="decay of the averaged weights (default 0.998)")
-    parser.add_argument(
-        "--empty-share", type=float, default=0.15, help="share of images without any region, where a source has them"
-    )
-    text = "draw these sources so much oftener than the others, such as first=2,second=0.5"
-    parser.add_argument("--emphasis", type=parse_emphasis, metavar="NAME=N,...", help=text)
-    parser.add_argument("--val-images", type=int, default=30, help="val images a source, each with and without regions")
+    recipe = {"size": 640, "epochs": 100, "lr": 1e-3, "weight_decay": 1e-4, "empty_share": 0.15, "val_images": 30}
+    add_fit_arguments(parser, **recipe)
     parser.add_argument("--val-size", type=int, help="input side for val (default: --size)")
-    parser.add_argument("--val-minutes", type=float, default=10, help="minutes between two looks at val")
-    parser.add_argument("--save-minutes", type=float, default=3, help="minutes between two checkpoints")
-    parser.add_argument("--workers", type=int, default=0, help="processes that load images beside the training")
-    parser.add_argument("--threads", type=int, help="torch's threads (default: all cores)")
-    parser.add_argument("--seed", type=int, default=0)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -8,34 +8,22 @@ Without `--init` it starts from LiteMedSAM's decoder. A training from there take
 from __future__ import annotations
 
 import argparse
-import math
-import time
 from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import IterableDataset
 
 from pipeline.errors import InputError
 from pipeline.geometry import box_of_mask
 from pipeline.training.architectures import SEGMENTER_SIZE, build_segmenter
 from pipeline.training.augment import place, squash_placement, vary_intensity
+from pipeline.training.fit import Objective, add_fit_arguments, fit, read_splits, start
 from pipeline.training.lite_medsam import TeacherCache, warm_start
-from pipeline.training.prepared import PreparedImage, PreparedSplit, parse_emphasis
-from pipeline.training.progress import (
-    Budget,
-    MovingAverage,
-    device_and_precision,
-    learning_rate,
-    load_weights,
-    log_row,
-    parameter_groups,
-    read_checkpoint,
-    save_checkpoint,
-    save_weights,
-)
+from pipeline.training.prepared import PreparedImage, PreparedSplit
+from pipeline.training.progress import device_and_precision, load_weights
 from pipeline.training.segmenter_parts import decode, distillation_loss, embed, mask_losses
 
 #: Weights of the mask losses in their sum.
@@ -140,16 +128,10 @@ def evaluate_masks(
 
 
 def train(arguments: argparse.Namespace) -> None:
-    torch.manual_seed(arguments.seed)
-    if arguments.threads:
-        torch.set_num_threads(arguments.threads)
+    start(arguments)
     device, dtype = device_and_precision()
-    train_split = PreparedSplit.read(arguments.data, "train", arguments.emphasis)
-    val_split = PreparedSplit.read(arguments.data, "val")
-    if not train_split.images:
-        raise InputError(arguments.data / "train.json", "no images", "at least one train image")
+    train_split, val_split = read_splits(arguments)
     val_images = [i for i in val_split.evenly(arguments.val_images, empty=False) if len(i.rles) and None not in i.rles]
-
     segmenter = build_segmenter(arguments.size)
     if arguments.init:
         load_weights(segmenter, arguments.init)
@@ -158,125 +140,48 @@ def train(arguments: argparse.Namespace) -> None:
     segmenter.to(device)
     for name, parameter in segmenter.named_parameters():
         parameter.requires_grad_(name.startswith(IMAGE_PARTS))
-    distilling = arguments.objective == "distill"
-    if distilling:
-        cache = arguments.teacher_cache or arguments.out / "teacher"
-        TeacherCache.build(cache, train_split, arguments.teacher_images, arguments.empty_share, arguments.seed, device)
-        samples = partial(TeacherSamples, cache, train_split, arguments.size)
-    else:
-        options = (arguments.empty_share, arguments.jitter, arguments.prompts)
-        samples = partial(MaskSamples, train_split, arguments.size, *options)
 
-    average = MovingAverage(segmenter, arguments.ema)
-    optimizer = torch.optim.AdamW(
-        parameter_groups(segmenter, arguments.weight_decay), lr=arguments.lr, betas=(0.9, 0.98)
-    )
-    steps = arguments.epochs * math.ceil((arguments.samples or len(train_split.images)) / arguments.batch)
-    budget = Budget(steps, arguments.minutes or math.inf, arguments.run_minutes or math.inf)
-    checkpoint = arguments.out / "checkpoint.pt"
-    if arguments.resume:
-        state = read_checkpoint(checkpoint)
-        segmenter.load_state_dict(state["model"])
-        average.state, average.updates = state["average"], state["updates"]
-        optimizer.load_state_dict(state["optimizer"])
-        budget.step, budget.seconds = state["step"], state["seconds"]
-
-    loader = DataLoader(
-        samples(seed=arguments.seed + 1000 * budget.step),
-        arguments.batch,
-        collate_fn=None if distilling else collate_masks,
-        num_workers=arguments.workers,
-    )
-    recent: list[dict[str, float]] = []
-
-    def keep(with_val: bool) -> None:
-        parts = {"model": segmenter.state_dict(), "average": average.state, "optimizer": optimizer.state_dict()}
-        save_checkpoint(
-            checkpoint, parts | {"updates": average.updates, "step": budget.step, "seconds": budget.seconds}
-        )
-        save_weights(average.state, arguments.out / "segmenter.safetensors")
-        row = {"step": budget.step, "minutes": budget.seconds / 60, "lr": optimizer.param_groups[0]["lr"]}
-        for name in recent[0] if recent else ():
-            row[name] = float(np.mean([losses[name] for losses in recent]))
-        if with_val and val_images:
-            judge = build_segmenter(arguments.size).to(device)
-            judge.load_state_dict(average.state)
-            row |= evaluate_masks(judge, val_images, arguments.size, device, dtype)
-        log_row(arguments.out / "log.jsonl", **row)
-        recent.clear()
-
-    def losses_of(batch: tuple[torch.Tensor, ...]) -> dict[str, torch.Tensor]:
+    def distillation(batch: tuple[torch.Tensor, ...]) -> dict[str, torch.Tensor]:
+        images, wanted = batch
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            embedding = embed(segmenter, batch[0])
-            if not distilling:
-                logits, ious, objects = decode(segmenter, embedding, batch[1], batch[2])
-        if distilling:
-            teacher = torch.nn.functional.adaptive_avg_pool2d(batch[1].float(), embedding.vision.shape[-1])
-            loss, cosine = distillation_loss(embedding.vision, teacher)
-            return {"loss": loss, "cosine": cosine}
-        losses = mask_losses(logits, ious, objects, batch[3], batch[1] / 4, batch[4])
+            vision = embed(segmenter, images).vision
+        wanted = torch.nn.functional.adaptive_avg_pool2d(wanted.float(), vision.shape[-1])
+        loss, cosine = distillation_loss(vision, wanted)
+        return {"loss": loss, "cosine": cosine}
+
+    def masks(batch: tuple[torch.Tensor, ...]) -> dict[str, torch.Tensor]:
+        images, boxes, image_of, truth, real = batch
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            logits, ious, objects = decode(segmenter, embed(segmenter, images), boxes, image_of)
+        losses = mask_losses(logits, ious, objects, truth, boxes / 4, real)
         return {"loss": sum(LOSS_WEIGHTS[name] * value for name, value in losses.items()), **losses}
 
-    segmenter.train()
-    saved = evaluated = time.monotonic()
-    for batch in loader:
-        if budget.run_over:
-            break
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(budget, arguments.lr, arguments.warmup)
-        losses = losses_of(tuple(part.to(device) for part in batch))
-        optimizer.zero_grad(set_to_none=True)
-        losses["loss"].backward()
-        torch.nn.utils.clip_grad_norm_(segmenter.parameters(), 1.0)
-        optimizer.step()
-        average.update(segmenter)
-        budget.tick()
-        recent.append({name: value.item() for name, value in losses.items()})
-        if time.monotonic() - saved > 60 * arguments.save_minutes:
-            with_val = time.monotonic() - evaluated > 60 * arguments.val_minutes
-            keep(with_val)
-            saved = time.monotonic()
-            evaluated = saved if with_val else evaluated
-    keep(with_val=True)
+    def look_at_val(state: dict[str, torch.Tensor]) -> dict[str, float]:
+        judge = build_segmenter(arguments.size).to(device)
+        judge.load_state_dict(state)
+        return evaluate_masks(judge, val_images, arguments.size, device, dtype) if val_images else {}
+
+    if arguments.objective == "distill":
+        cache = arguments.teacher_cache or arguments.out / "teacher"
+        TeacherCache.build(cache, train_split, arguments.teacher_images, arguments.empty_share, arguments.seed, device)
+        samples, learn = partial(TeacherSamples, cache, train_split, arguments.size), (None, distillation)
+    else:
+        options = (arguments.empty_share, arguments.jitter, arguments.prompts)
+        samples, learn = partial(MaskSamples, train_split, arguments.size, *options), (collate_masks, masks)
+    objective = Objective("segmenter", samples, *learn, look_at_val, clip=1.0, betas=(0.9, 0.98))
+    fit(segmenter, objective, arguments, len(train_split.images))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="what `prepare` wrote")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="checkpoint, weights and log go here")
-    parser.add_argument("--init", type=Path, metavar="FILE", help="start from .safetensors or an official MedSAM2 .pt")
-    parser.add_argument("--resume", action="store_true", help="go on from --out's checkpoint")
-    parser.add_argument(
-        "--objective", choices=("masks", "distill"), default="masks", help="what is learned (default masks)"
-    )
-    parser.add_argument("--teacher-images", type=int, default=2000, help="images that LiteMedSAM embeds for distill")
-    parser.add_argument("--teacher-cache", type=Path, metavar="DIR", help="where those lie (default: OUT/teacher)")
-    parser.add_argument(
-        "--size", type=int, default=SEGMENTER_SIZE, help=f"side of the input (default {SEGMENTER_SIZE})"
-    )
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--samples", type=int, help="samples an epoch (default: as many as train images)")
-    parser.add_argument("--minutes", type=float, help="end the schedule after this much training time, if sooner")
-    parser.add_argument("--run-minutes", type=float, help="stop this run then; --resume goes on with the same schedule")
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--lr", type=float, default=2e-4)
-    parser.add_argument("--warmup", type=int, default=200, help="steps until the full learning rate (default 200)")
-    parser.add_argument("--weight-decay", type=float, default=0.01)
-    parser.add_argument("--ema", type=float, default=0.998, help="decay of the averaged weights (default 0.998)")
-    parser.add_argument(
-        "--empty-share", type=float, default=0.1, help="share of images without any region, where a source has them"
-    )
-    parser.add_argument(
-        "--jitter", type=float, default=0.06, help="how far a prompt's sides are off, in box sizes (default 0.06)"
-    )
-    parser.add_argument("--prompts", type=int, default=2, help="regions an image at most (default 2)")
-    text = "draw these sources so much oftener than the others, such as first=2,second=0.5"
-    parser.add_argument("--emphasis", type=parse_emphasis, metavar="NAME=N,...", help=text)
-    parser.add_argument("--val-images", type=int, default=15, help="val images a source")
-    parser.add_argument("--val-minutes", type=float, default=10, help="minutes between two looks at val")
-    parser.add_argument("--save-minutes", type=float, default=3, help="minutes between two checkpoints")
-    parser.add_argument("--workers", type=int, default=0, help="processes that load images beside the training")
-    parser.add_argument("--threads", type=int, help="torch's threads (default: all cores)")
-    parser.add_argument("--seed", type=int, default=0)
+    recipe = {"epochs": 20, "lr": 2e-4, "weight_decay": 0.01, "empty_share": 0.1, "val_images": 15}
+    add_fit_arguments(parser, size=SEGMENTER_SIZE, **recipe)
+    add = parser.add_argument
+    add("--objective", choices=("masks", "distill"), default="masks", help="what is learned (default %(default)s)")
+    add("--teacher-images", type=int, default=2000, help="images that LiteMedSAM embeds (default %(default)s)")
+    add("--teacher-cache", type=Path, metavar="DIR", help="where those embeddings lie (default: OUT/teacher)")
+    text = "how far a prompt's sides are off, in sizes of the box (default %(default)s)"
+    add("--jitter", type=float, default=0.06, help=text)
+    add("--prompts", type=int, default=2, help="regions an image at most (default %(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> int:
