@@ -1,8 +1,8 @@
 """Pick each class's least score on val: the one whose boxes cover the truth best and find least in empty images.
 
 A rule is a threshold, and a share of the surest score of the class in the image. Its value is the mean IoU of the union
-of found boxes with the union of true boxes over images with truth, less half of the boxes found an image without.
-Images are those of the class's own source.
+of found boxes with the union of true boxes over images with truth, less half of the boxes found in an image without,
+less half of those found in an image of another class's source.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from tqdm import tqdm
 from eval.figures import read_sources
 from pipeline import AutoSegmenter
 from pipeline.datasets import Source
+from pipeline.results import Detections
 
 _GRID = 128
 _THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(1, 15))
@@ -35,39 +37,57 @@ def covered(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
     return grid
 
 
+@dataclass(frozen=True)
+class Look:
+    """What the detector found of all classes in one image, down to the lowest threshold, and its true boxes."""
+
+    found: Detections
+    true: np.ndarray
+    width: int
+    height: int
+
+    def of(self, class_id: int) -> Detections:
+        return self.found[self.found.class_ids == class_id]
+
+
 def best_rule(
-    images: list[tuple[np.ndarray, np.ndarray, np.ndarray, int, int]],
+    class_id: int,
+    own: list[Look],
+    others: list[Look],
     thresholds: tuple[float, ...] = _THRESHOLDS,
     shares: tuple[float, ...] = _SHARES,
 ) -> tuple[float, float, float]:
-    """(threshold, share of the best, value) for images as (found boxes (N, 4), scores (N,), true boxes (M, 4), width,
-    height)."""
+    """(threshold, share of the best, value) for a class, from images of its own source and of others."""
     values = {}
     for threshold, share in itertools.product(thresholds, shares):
-        overlaps, false = [], []
-        for found, scores, true, width, height in images:
-            kept = found[scores >= max(threshold, share * scores.max(initial=0))]
-            if not len(true):
-                false.append(len(kept))
-                continue
-            ours, theirs = covered(kept, width, height), covered(true, width, height)
-            overlaps.append((ours & theirs).sum() / max(1, (ours | theirs).sum()))
-        values[threshold, share] = float(np.mean(overlaps or [0]) - _FALSE_POSITIVE * np.mean(false or [0]))
+
+        def kept(look: Look, threshold=threshold, share=share) -> np.ndarray:
+            found = look.of(class_id)
+            return found.boxes[found.scores >= max(threshold, share * found.scores.max(initial=0))]
+
+        overlaps = [overlap(look, kept(look)) for look in own if len(look.true)]
+        false = [[len(kept(look)) for look in looks] for looks in ([x for x in own if not len(x.true)], others)]
+        cost = sum(float(np.mean(counts or [0])) for counts in false)
+        values[threshold, share] = float(np.mean(overlaps or [0])) - _FALSE_POSITIVE * cost
     best = max(values, key=values.get)
     return *best, values[best]
 
 
-def look(segment: AutoSegmenter, source: Source, split: str, every: int) -> list[tuple]:
-    """What the detector finds of the source's class, in its images of a split, down to the lowest threshold."""
-    class_ids = [number for number, name in segment.class_names.items() if name == source.classes[0]]
-    images = []
+def overlap(look: Look, boxes: np.ndarray) -> float:
+    """IoU of the union of `boxes` with the union of the true ones."""
+    ours, theirs = covered(boxes, look.width, look.height), covered(look.true, look.width, look.height)
+    return (ours & theirs).sum() / max(1, (ours | theirs).sum())
+
+
+def look_at(segment: AutoSegmenter, source: Source, split: str, every: int) -> list[Look]:
+    looks = []
     samples = [sample for sample in source.samples if sample.split == split][::every]
     for sample in tqdm(samples, desc=source.name, unit="image", disable=None):
         pixels, regions = sample.load()
-        found = segment.detector.detect(pixels, min_score=_THRESHOLDS[0], class_ids=class_ids)
+        found = segment.detector.detect(pixels, min_score=_THRESHOLDS[0])
         true = np.array([region.box for region in regions], np.float32).reshape(-1, 4)
-        images.append((found.boxes, found.scores, true, pixels.shape[1], pixels.shape[0]))
-    return images
+        looks.append(Look(found, true, pixels.shape[1], pixels.shape[0]))
+    return looks
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,10 +100,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     segment = AutoSegmenter.from_release(arguments.weights, arguments.precision, arguments.threads)
+    ids = {name: number for number, name in segment.class_names.items()}
+    sources = read_sources(arguments.data, tuple(ids))
+    looks = {source.classes[0]: look_at(segment, source, "val", arguments.every) for source in sources}
     thresholds, shares = {}, {}
-    for source in read_sources(arguments.data, tuple(segment.class_names.values())):
-        label = source.classes[0]
-        thresholds[label], shares[label], value = best_rule(look(segment, source, "val", arguments.every))
+    for label, own in looks.items():
+        others = [look for other, of in looks.items() if other != label for look in of]
+        thresholds[label], shares[label], value = best_rule(ids[label], own, others)
         print(f"{label:16} {thresholds[label]:.2f}  of the best {shares[label]:.2f}  value {value:.3f}", flush=True)
     print(json.dumps({"class_thresholds": thresholds, "class_best_shares": shares}))
     return 0

@@ -7,29 +7,39 @@ import pytest
 
 pytest.importorskip("scipy")
 
-from eval.thresholds import best_rule, covered
+from eval.thresholds import Look, best_rule, covered
+from pipeline.results import Detections
 
 pytestmark = pytest.mark.training
 
 RIGHT, WRONG = [0, 0, 50, 100], [50, 0, 100, 100]
 
 
-def image(found: list, scores: list, true: list) -> tuple:
-    boxes = [np.array(part, np.float32).reshape(-1, 4) for part in (found, true)]
-    return boxes[0], np.array(scores), boxes[1], 100, 100
+def look(found: list, scores: list, true: list, class_id: int = 1) -> Look:
+    boxes = np.array(found, np.float32).reshape(-1, 4)
+    detections = Detections(boxes, np.array(scores, np.float32), np.full(len(boxes), class_id))
+    return Look(detections, np.array(true, np.float32).reshape(-1, 4), 100, 100)
 
 
 @pytest.mark.parametrize(
-    ("images", "expected"),
+    ("own", "others", "expected"),
     [
-        pytest.param([image([RIGHT, WRONG], [0.6, 0.3], [RIGHT])], (0.2, 0.8, 1.0), id="far below the surest"),
-        pytest.param([image([RIGHT], [0.2], [RIGHT])], (0.2, 0.0, 1.0), id="low, since nothing is wrong"),
-        pytest.param([image([RIGHT], [0.6], [RIGHT]), image([WRONG], [0.5], [])], (0.6, 0.0, 1.0), id="an empty image"),
-        pytest.param([image([RIGHT, WRONG], [0.6, 0.5], [RIGHT, WRONG])], (0.2, 0.0, 1.0), id="two are true"),
+        pytest.param([look([RIGHT, WRONG], [0.61, 0.3], [RIGHT])], [], (0.2, 0.8, 1.0), id="far below the surest"),
+        pytest.param([look([RIGHT], [0.21], [RIGHT])], [], (0.2, 0.0, 1.0), id="low, since nothing is wrong"),
+        pytest.param(
+            [look([RIGHT], [0.61], [RIGHT]), look([WRONG], [0.5], [])], [], (0.6, 0.0, 1.0), id="an empty image"
+        ),
+        pytest.param(
+            [look([RIGHT], [0.61], [RIGHT])], [look([WRONG], [0.3], [WRONG])], (0.4, 0.0, 1.0), id="another source"
+        ),
+        pytest.param(
+            [look([RIGHT], [0.61], [RIGHT])], [look([WRONG], [0.9], [WRONG], 2)], (0.2, 0.0, 1.0), id="another class"
+        ),
+        pytest.param([look([RIGHT, WRONG], [0.61, 0.51], [RIGHT, WRONG])], [], (0.2, 0.0, 1.0), id="two are true"),
     ],
 )
-def test_best_rule(images, expected):
-    assert best_rule(images, (0.2, 0.4, 0.6), (0.0, 0.8)) == pytest.approx(expected)
+def test_best_rule(own, others, expected):
+    assert best_rule(1, own, others, (0.2, 0.4, 0.6), (0.0, 0.8)) == pytest.approx(expected)
 
 
 def test_covered_cells():
