@@ -101,14 +101,17 @@ def letterbox(pixels: np.ndarray) -> np.ndarray:
 
 
 def suppress(boxes: np.ndarray, scores: np.ndarray, iou: float, floor: float) -> list[tuple[int, int]]:
-    """(anchor, class) pairs that class-wise non-maximum suppression keeps, surest first; each anchor has one class."""
+    """(anchor, class) pairs that class-wise non-maximum suppression keeps, surest first; each anchor has one class.
+
+    At most 300 a class, as in the graph.
+    """
     best = scores.argmax(1)
     kept: list[tuple[int, int]] = []
     for anchor in np.argsort(-scores.max(1), kind="stable"):
         if scores[anchor].max() <= floor:
             break
         rivals = [other for other, its_class in kept if its_class == best[anchor]]
-        if not rivals or box_iou(boxes[[anchor]], boxes[rivals]).max() <= iou:
+        if len(rivals) < 300 and (not rivals or box_iou(boxes[[anchor]], boxes[rivals]).max() <= iou):
             kept.append((int(anchor), int(best[anchor])))
     return kept
 
