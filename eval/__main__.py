@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from hub import WeightsError
-from pipeline.errors import InputError
+from pipeline.errors import InputError, missing_package
 
 
 def main(words: list[str] | None = None) -> int:
@@ -14,11 +14,7 @@ def main(words: list[str] | None = None) -> int:
     try:
         from eval import figures, thresholds
     except ModuleNotFoundError as error:
-        print(
-            f"python -m eval: the package {error.name!r} is not installed; expected the build environment. "
-            "Make it with `bash install-train.sh` and run this with its python.",
-            file=sys.stderr,
-        )
+        print(missing_package("python -m eval", error.name), file=sys.stderr)
         return 2
     parser = argparse.ArgumentParser(
         prog="python -m eval", description=__doc__, epilog="Research software, not a medical device."

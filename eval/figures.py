@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from tqdm import tqdm
 
 from eval.metrics import dice, iou, matched_ious
 from hub.files import replace_file
+from hub.revision import git_revision
 from pipeline import AutoSegmenter
 from pipeline.datasets import Sample, Source, read_source
 from pipeline.errors import InputError
@@ -134,14 +134,6 @@ def _mean(values) -> float | None:
     return round(float(np.mean(values)), 4) if values else None
 
 
-def _revision() -> str:
-    try:
-        git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
 def _machine() -> str:
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
@@ -171,7 +163,7 @@ def run(arguments: argparse.Namespace) -> int:
         "command": f"python -m eval figures --data DATA --split {arguments.split}"
         + (" --true-boxes" if arguments.true_boxes else "")
         + (f" --every {arguments.every}" if arguments.every > 1 else ""),
-        "revision": _revision(),
+        "revision": git_revision(),
         "machine": _machine(),
         "date": time.strftime("%Y-%m-%d"),
     }

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from hub.errors import WeightsError
 from pipeline import __version__
-from pipeline.errors import InputError
+from pipeline.errors import InputError, missing_package
 
 NOTICE = "Research software, not a medical device."
 _PROG = "python -m pipeline"
@@ -44,10 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         builds = words[0] in {command[0] for command in _BUILD_COMMANDS}
         if not builds or (error.name or "").split(".")[0] in ("pipeline", "hub"):
             raise
-        return _refuse(
-            f"{_PROG} {words[0]}: the package {error.name!r} is not installed; expected the build environment. "
-            "Make it with `bash install-train.sh` and run this with its python."
-        )
+        return _refuse(missing_package(f"{_PROG} {words[0]}", error.name))
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         return _EXIT_STOPPED

@@ -1,4 +1,12 @@
-"""The one exception for whatever a user can feed in."""
+"""What a user is told: the one exception for whatever can be fed in, and the sentence for a lacking package."""
+
+
+def missing_package(command: str, name: str | None) -> str:
+    """What a command says that needs a package of the build environment which is not installed."""
+    return (
+        f"{command}: the package {name!r} is not installed; expected the build environment. "
+        "Make it with `bash install-train.sh` and run this with its python."
+    )
 
 
 class InputError(ValueError):

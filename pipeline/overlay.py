@@ -43,7 +43,7 @@ def draw_overlay(pixels: np.ndarray, segmentation: Segmentation) -> Image.Image:
     for first in range(0, height, _BAND_ROWS):
         last = min(first + _BAND_ROWS, height)
         band = pixels[first:last].copy()
-        for index in _surest_last(segmentation):
+        for index in segmentation.surest_last():
             fill, line = _fill_and_line(segmentation, index, first, last, thickness)
             colour = class_colour(int(segmentation.detections.class_ids[index]))
             _blend(band, fill, colour, _FILL)
@@ -125,10 +125,6 @@ def _line_thickness(height: int, width: int) -> int:
     return max(1, round(max(height, width) / 400))
 
 
-def _surest_last(segmentation: Segmentation) -> np.ndarray:
-    return np.argsort(segmentation.detections.scores, kind="stable")
-
-
 def _draw_labels(canvas: Image.Image, segmentation: Segmentation, margin: int) -> None:
     """Each label at its box's upper left corner, moved down past the labels that are there already.
 
@@ -137,7 +133,7 @@ def _draw_labels(canvas: Image.Image, segmentation: Segmentation, margin: int) -
     draw = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(size=max(11, round(max(canvas.size) / 45)))
     taken: list[tuple[float, float, float, float]] = []
-    for index in _surest_last(segmentation)[::-1]:
+    for index in segmentation.surest_last()[::-1]:
         detections = segmentation.detections
         text = f"{segmentation.labels[index]} {detections.scores[index]:.2f}"
         left, top, right, bottom = draw.textbbox((0, 0), text, font=font)

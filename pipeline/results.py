@@ -131,11 +131,15 @@ class Segmentation:
     def label_map(self) -> np.ndarray:
         """Class ids, uint8 (H, W), 0 = background; where masks overlap the higher score is on top."""
         label_map = np.zeros(self.size, np.uint8)
-        for index in np.argsort(self.detections.scores, kind="stable"):
+        for index in self.surest_last():
             for rows in self._bands():
                 inside = self.mask(index, rows)
                 label_map[rows][inside] = self.detections.class_ids[index]
         return label_map
+
+    def surest_last(self) -> np.ndarray:
+        """Indices of the detections in the order to draw them, so that the higher score is on top."""
+        return np.argsort(self.detections.scores, kind="stable")
 
     def to_json(self, file: str) -> dict:
         """The JSON of the command line (DESIGN: `<stem>.json`), boxes as [x, y, width, height]."""

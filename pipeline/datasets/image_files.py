@@ -22,6 +22,11 @@ def load_rgb(path: Path) -> np.ndarray:
     return read_scan(path).pixels
 
 
+def is_grey(pixels: np.ndarray) -> bool:
+    """Whether the three channels of (H, W, 3) are alike."""
+    return np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(pixels[..., 0], pixels[..., 2])
+
+
 def load_mask(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     """bool (H, W) of a mask file; it must have its image's size."""
     mask = load_rgb(path)[..., 0] > 127

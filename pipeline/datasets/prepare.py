@@ -26,6 +26,7 @@ from tqdm import tqdm
 from hub.files import replace_file
 from pipeline.datasets import CLASSES, Sample, Source, read_source
 from pipeline.datasets.contact_sheet import draw_contact_sheet
+from pipeline.datasets.image_files import is_grey
 from pipeline.errors import InputError
 from pipeline.geometry import Resize, xyxy_to_xywh
 
@@ -79,7 +80,7 @@ def prepare_sample(sample: Sample, source: Source, out: Path) -> dict:
     height, width = pixels.shape[:2]
     resize = Resize.plan(width, height, CANVAS, "letterbox")
     canvas = resize.image(pixels)
-    if np.array_equal(canvas[..., 0], canvas[..., 1]) and np.array_equal(canvas[..., 0], canvas[..., 2]):
+    if is_grey(canvas):
         canvas = canvas[..., 0]
     name = f"images/{source.name}/{sample.name}.png"
     with replace_file(out / name, "wb") as file:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from pipeline.datasets.image_files import is_grey
+
 cv2.setNumThreads(1)
-
-
-def is_grey(pixels: np.ndarray) -> bool:
-    return np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(pixels[..., 0], pixels[..., 2])
 
 
 def vary_intensity(pixels: np.ndarray, modality: str, rng: np.random.Generator) -> np.ndarray:

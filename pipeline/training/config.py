@@ -30,14 +30,21 @@ def read_config(path: Path | None) -> dict:
     """A config.json for other classes or thresholds, checked; the repository's own where `path` is None."""
     if path is None:
         return RELEASE_CONFIG
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(path, f"unreadable ({error})", "a config.json as in a release") from None
-    if not isinstance(config, dict):
-        raise InputError(path, f"a JSON {type(config).__name__}", "a config.json as in a release")
+    expected = "a config.json as in a release"
+    config = read_object(path, expected)
     try:
         check_config(path, config)
     except WeightsError as error:
-        raise InputError(path, str(error).removeprefix(f"{path}: "), "a config.json as in a release") from None
+        raise InputError(path, str(error).removeprefix(f"{path}: "), expected) from None
     return config
+
+
+def read_object(path: Path, expected: str) -> dict:
+    """A JSON file that has to hold an object; `expected` says what it is for."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(path, f"unreadable ({error})", expected) from None
+    if not isinstance(content, dict):
+        raise InputError(path, f"a JSON {type(content).__name__}", expected)
+    return content

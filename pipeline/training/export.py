@@ -18,7 +18,6 @@ import argparse
 import io
 import json
 import shutil
-import subprocess
 import warnings
 from pathlib import Path
 
@@ -34,9 +33,10 @@ from torch import nn
 
 from hub.files import replace_file, replace_path
 from hub.release import Release, write_manifest
+from hub.revision import git_revision
 from pipeline.errors import InputError
 from pipeline.training.architectures import build_detector, build_segmenter
-from pipeline.training.config import read_config
+from pipeline.training.config import read_config, read_object
 from pipeline.training.graphs import DecoderGraph, DetectorGraph, EncoderGraph
 from pipeline.training.progress import load_weights, read_weights, save_weights
 
@@ -192,19 +192,6 @@ def list_files(folder: Path, *, version: str, trained_on: dict) -> Release:
     return write_manifest(folder, version=version, revision=git_revision(), trained_on=trained_on, notes=notes)
 
 
-def git_revision() -> str:
-    """The commit of the code, with '+changes' where the files differ from it; 'unknown' outside a repository."""
-    try:
-        where = Path(__file__).parent
-        said = [
-            subprocess.run(["git", *command], cwd=where, check=True, capture_output=True, text=True).stdout.strip()
-            for command in (("rev-parse", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
-        ]
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return said[0] + ("+changes" if said[1] else "")
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="release folder; one in it is replaced")
     for name in ("detector", "segmenter"):
@@ -222,14 +209,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if not 0 < arguments.nms_iou <= 1:
         raise InputError("--nms-iou", str(arguments.nms_iou), "more than 0, at most 1")
-    out = arguments.out
+    out, trained_on = arguments.out, {}
+    if arguments.trained_on:
+        trained_on = read_object(arguments.trained_on, "a JSON object for the manifest's trained_on")
     release = export_release(
         arguments.detector or out / "training" / "detector.safetensors",
         arguments.segmenter or out / "training" / "segmenter.safetensors",
         out,
         read_config(arguments.config),
         version=arguments.version,
-        trained_on=_read_trained_on(arguments.trained_on),
+        trained_on=trained_on,
         nms_iou=arguments.nms_iou,
         training_weights=not arguments.no_training_weights,
     )
@@ -241,18 +230,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _noise(size: int) -> torch.Tensor:
     return torch.randint(0, 256, (1, size, size, 3), dtype=torch.uint8)
-
-
-def _read_trained_on(path: Path | None) -> dict:
-    if path is None:
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(path, f"unreadable ({error})", "a JSON object for the manifest's trained_on") from None
-    if not isinstance(content, dict):
-        raise InputError(path, f"a JSON {type(content).__name__}", "an object for the manifest's trained_on")
-    return content
 
 
 def _classes_of(detector_weights: Path, config: dict) -> int:

@@ -18,8 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: ImageNet's, as SAM2 is trained with.
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+from pipeline.training.segmenter_parts import MEAN, STD
 
 
 class DetectorGraph(nn.Module):
