@@ -57,6 +57,45 @@ def test_a_box_far_below_its_class_surest_is_left_out():
     np.testing.assert_array_equal(found.scores, np.float32([0.9, 0.8, 0.7]))
 
 
+class Mirror:
+    """A session that finds the bright rectangle of what it is shown."""
+
+    def run(self, names, feeds):
+        rows, columns = np.nonzero(feeds["image"][0, ..., 0] > 200)
+        box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        return [np.array([box], np.float32), np.array([0.9], np.float32), np.array([0], np.int64)]
+
+
+@pytest.mark.parametrize(
+    "looks",
+    [
+        pytest.param([{"zoom": 1, "mirror": True}], id="mirrored"),
+        pytest.param([{"zoom": 0.8, "mirror": False}], id="smaller"),
+        pytest.param([{"zoom": 1.25, "mirror": True}], id="larger and mirrored"),
+        pytest.param([{"zoom": z, "mirror": m} for z in (0.8, 1, 1.25) for m in (False, True)], id="all"),
+    ],
+)
+@pytest.mark.parametrize("shape", [(160, 320), (321, 200), (640, 640)], ids=str)
+def test_every_look_finds_the_same_place(looks, shape):
+    pixels = np.zeros((*shape, 3), np.uint8)
+    height, width = shape
+    box = np.array([0.3 * width, 0.25 * height, 0.6 * width, 0.7 * height]).round()
+    pixels[int(box[1]) : int(box[3]), int(box[0]) : int(box[2])] = 255
+    config = CONFIG | {"detector": CONFIG["detector"] | {"looks": looks}}
+    found = Detector(Mirror(), config).detect(pixels)
+    assert len(found) == 1
+    np.testing.assert_allclose(found.boxes[0], box, atol=1.0)
+    np.testing.assert_allclose(found.scores, [0.9], atol=1e-6)
+
+
+def test_proposals_come_whatever_their_scores():
+    boxes = [[100 + n, 200, 300 + 5 * n, 460] for n in range(40)]
+    found = Detector(Network(boxes, np.linspace(0.9, 0.05, 40), [0, 1] * 20), CONFIG).propose(PIXELS)
+    assert len(found) == 32
+    np.testing.assert_array_equal(found.class_ids, [3, 5] * 16)
+    np.testing.assert_allclose(found.scores, np.linspace(0.9, 0.05, 40)[:32], atol=1e-6)
+
+
 SCORES, CLASSES = [0.95, 0.41, 0.39, 0.31, 0.29, 0.06], [0, 0, 0, 1, 1, 0]
 
 
