@@ -41,6 +41,7 @@ class Objective:
     look_at_val : averaged weights -> figures for the log
     clip : largest norm of the gradient
     betas : of AdamW
+    weights_of : averaged weights -> those that are written
     """
 
     name: str
@@ -50,6 +51,7 @@ class Objective:
     look_at_val: Callable[[dict[str, Tensor]], dict[str, float]]
     clip: float
     betas: tuple[float, float] = (0.9, 0.999)
+    weights_of: Callable[[dict[str, Tensor]], dict[str, Tensor]] = dict
 
 
 def read_splits(arguments: argparse.Namespace) -> tuple[PreparedSplit, PreparedSplit]:
@@ -81,7 +83,7 @@ def fit(module: nn.Module, objective: Objective, arguments: argparse.Namespace, 
         parts = {"model": module.state_dict(), "average": average.state, "optimizer": optimizer.state_dict()}
         numbers = {"updates": average.updates, "step": budget.step, "seconds": budget.seconds}
         save_checkpoint(checkpoint, parts | numbers)
-        save_weights(average.state, arguments.out / f"{objective.name}.safetensors")
+        save_weights(objective.weights_of(average.state), arguments.out / f"{objective.name}.safetensors")
         row = {"step": budget.step, "minutes": budget.seconds / 60, "lr": optimizer.param_groups[0]["lr"]}
         row |= {name: float(np.mean([losses[name] for losses in recent])) for name in (recent[0] if recent else ())}
         row |= objective.look_at_val(average.state) if with_val else {}
@@ -113,14 +115,24 @@ def fit(module: nn.Module, objective: Objective, arguments: argparse.Namespace, 
     keep(with_val=True)
 
 
-def add_fit_arguments(parser: argparse.ArgumentParser, **defaults: object) -> None:
+def add_image_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of a training on prepared images."""
+    add = parser.add_argument
+    add("--size", type=int, help="side of the input in pixels (default %(default)s)")
+    text = "share of images without any region, where a source has them (default %(default)s)"
+    add("--empty-share", type=float, help=text)
+    text = "draw these sources so much oftener than the others, such as first=2,second=0.5"
+    add("--emphasis", type=parse_emphasis, metavar="NAME=N,...", help=text)
+    add("--val-images", type=int, help="val images a source (default %(default)s)")
+
+
+def add_fit_arguments(parser: argparse.ArgumentParser, data: str = "what `prepare` wrote", **defaults: object) -> None:
     """The options of every training; `defaults` are the training's own values."""
     add = parser.add_argument
-    add("--data", type=Path, required=True, metavar="DIR", help="what `prepare` wrote")
+    add("--data", type=Path, required=True, metavar="DIR", help=data)
     add("--out", type=Path, required=True, metavar="DIR", help="checkpoint, weights and log go here")
     add("--init", type=Path, metavar="FILE", help="start from these weights, .safetensors or an official .pt")
     add("--resume", action="store_true", help="go on from --out's checkpoint")
-    add("--size", type=int, help="side of the input in pixels (default %(default)s)")
     add("--epochs", type=int, help="(default %(default)s)")
     add("--samples", type=int, help="samples an epoch (default: as many as train images)")
     add("--minutes", type=float, help="end the schedule after this much training time, if sooner")
@@ -130,11 +142,6 @@ def add_fit_arguments(parser: argparse.ArgumentParser, **defaults: object) -> No
     add("--warmup", type=int, default=200, help="steps until the full learning rate (default %(default)s)")
     add("--weight-decay", type=float, help="(default %(default)s)")
     add("--ema", type=float, default=0.998, help="decay of the averaged weights (default %(default)s)")
-    text = "share of images without any region, where a source has them (default %(default)s)"
-    add("--empty-share", type=float, help=text)
-    text = "draw these sources so much oftener than the others, such as first=2,second=0.5"
-    add("--emphasis", type=parse_emphasis, metavar="NAME=N,...", help=text)
-    add("--val-images", type=int, help="val images a source (default %(default)s)")
     add("--val-minutes", type=float, default=10, help="minutes between two looks at val (default %(default)s)")
     add("--save-minutes", type=float, default=3, help="minutes between two checkpoints (default %(default)s)")
     add("--workers", type=int, default=0, help="processes that load images beside the training (default %(default)s)")

@@ -20,7 +20,7 @@ from pipeline.errors import InputError
 from pipeline.geometry import box_of_mask
 from pipeline.training.architectures import SEGMENTER_SIZE, build_segmenter
 from pipeline.training.augment import place, squash_placement, vary_intensity
-from pipeline.training.fit import Objective, add_fit_arguments, fit, read_splits, start
+from pipeline.training.fit import Objective, add_fit_arguments, add_image_arguments, fit, read_splits, start
 from pipeline.training.lite_medsam import TeacherCache, warm_start
 from pipeline.training.prepared import PreparedImage, PreparedSplit
 from pipeline.training.progress import device_and_precision, load_weights
@@ -174,6 +174,7 @@ def train(arguments: argparse.Namespace) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     recipe = {"epochs": 20, "lr": 2e-4, "weight_decay": 0.01, "empty_share": 0.1, "val_images": 15}
+    add_image_arguments(parser)
     add_fit_arguments(parser, size=SEGMENTER_SIZE, **recipe)
     add = parser.add_argument
     add("--objective", choices=("masks", "distill"), default="masks", help="what is learned (default %(default)s)")

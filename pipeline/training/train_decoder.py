@@ -1,0 +1,156 @@
+"""Train the mask decoder alone, on cached features: the encoder's own embedding, and boxes as the chain gives them.
+
+The encoder stays as it is, so a sample costs a hundredth of what it costs with it. Prompts are true boxes thrown off
+and the detector's own boxes, the false ones too: they teach the object score.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from pipeline.errors import InputError
+from pipeline.geometry import box_iou
+from pipeline.training.architectures import build_segmenter
+from pipeline.training.feature_cache import FeatureCache, Features
+from pipeline.training.fit import Objective, add_fit_arguments, fit, start
+from pipeline.training.progress import load_weights
+from pipeline.training.segmenter_parts import Embedding, decode, mask_losses
+from pipeline.training.train_segmenter import LOSS_WEIGHTS
+
+#: Parts that learn here.
+_PARTS = ("sam_prompt_encoder", "sam_mask_decoder")
+#: From this IoU on, a detector's box stands for the true one; below the other, for nothing.
+_SAME, _NOTHING = 0.5, 0.1
+#: Share of prompts that are the detector's own boxes, where it has some that serve.
+_DETECTED = 0.4
+
+
+class PromptSamples(IterableDataset):
+    """Endless samples: the three feature maps, boxes (N, 4) in input pixels, truth (N, G, G) 0..1, real bool (N,)."""
+
+    def __init__(self, features: Features, prompts: int, seed: int):
+        self.features, self.prompts, self.seed = features, prompts, seed
+
+    def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
+        rng = np.random.default_rng(self.seed)
+        while True:
+            cache = self.features.split("train")  # which may have grown
+            for number in rng.permutation(len(cache)):
+                yield self._sample(cache, number, rng)
+
+    def _sample(self, cache: FeatureCache, number: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+        found, regions = cache.counts[number]
+        proposals, truth = cache.proposals[number, :found, :4], cache.regions[number, :regions, :4]
+        masks, grid = cache.masks[number], cache.masks.shape[-1]
+        overlap = box_iou(proposals, truth) if regions else np.zeros((found, 1))
+        boxes, truths, real = [], [], []
+        for index in rng.permutation(regions)[: self.prompts]:
+            near = np.flatnonzero(overlap[:, index] >= _SAME)
+            if len(near) and rng.random() < _DETECTED:
+                box = proposals[rng.choice(near)]
+            else:
+                box = throw(truth[index][None], rng, rng.choice([0.02, 0.05, 0.1]))[0]
+            boxes.append(box)
+            truths.append(masks[index] / np.float32(255))
+            real.append(True)
+        false = np.flatnonzero(overlap.max(1) < _NOTHING) if found else []
+        if len(false) and (not boxes or rng.random() < 0.15):
+            boxes.append(proposals[rng.choice(false)])
+            truths.append(np.zeros((grid, grid), np.float32))
+            real.append(False)
+        if not boxes:
+            boxes.append(np.array([0.2, 0.2, 0.5, 0.5]) * grid * 4)
+            truths.append(np.zeros((grid, grid), np.float32))
+            real.append(False)
+        features = [a[number].astype(np.float32) for a in (cache.embedding, cache.high_res_0, cache.high_res_1)]
+        return *features, np.stack(boxes).astype(np.float32), np.stack(truths).astype(np.float32), np.array(real)
+
+
+def collate(samples: list[tuple[np.ndarray, ...]]) -> tuple[Tensor, ...]:
+    """features (B, ...) three times, boxes (N, 4), image_of (N,), truth (N, G, G), real (N,)."""
+    image_of = np.concatenate([np.full(len(sample[3]), number) for number, sample in enumerate(samples)])
+    features = [np.stack([sample[part] for sample in samples]) for part in range(3)]
+    boxes, truth, real = (np.concatenate([sample[part] for sample in samples]) for part in (3, 4, 5))
+    return tuple(torch.from_numpy(a) for a in (*features, boxes, image_of, truth, real))
+
+
+def throw(boxes: np.ndarray, rng: np.random.Generator, spread: float) -> np.ndarray:
+    """Boxes (N, 4) with each side off by about `spread` of the box's width or height."""
+    extent = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
+    return boxes + rng.normal(0, spread, boxes.shape) * extent
+
+
+@torch.no_grad()
+def evaluate_decoder(segmenter: torch.nn.Module, cache: FeatureCache) -> dict[str, float]:
+    """Dice on the grid with true boxes, and with boxes thrown off by 6 %; the union of an image's masks, by class."""
+    segmenter.eval()
+    dice: dict[tuple[str, int], list[float]] = {}
+    rng = np.random.default_rng(0)
+    for number in range(len(cache)):
+        regions = cache.counts[number, 1]
+        if not regions:
+            continue
+        truth = cache.regions[number, :regions]
+        features = [
+            torch.from_numpy(a[number].astype(np.float32))[None]
+            for a in (cache.embedding, cache.high_res_0, cache.high_res_1)
+        ]
+        for name, boxes in (("true", truth[:, :4]), ("thrown", throw(truth[:, :4], rng, 0.06))):
+            boxes = torch.from_numpy(boxes.astype(np.float32))
+            logits, _, _ = decode(
+                segmenter,
+                Embedding(features[0], (features[1], features[2])),
+                boxes,
+                torch.zeros(regions, dtype=torch.long),
+            )
+            found, true = (logits > 0).any(0).numpy(), (cache.masks[number, :regions] > 127).any(0)
+            value = 2 * (found & true).sum() / max(1, found.sum() + true.sum())
+            dice.setdefault((name, int(truth[0, 4])), []).append(value)
+    row = {f"dice_{name}_{label}": float(np.mean(of)) for (name, label), of in sorted(dice.items())}
+    for name in ("true", "thrown"):
+        row[f"dice_{name}"] = float(np.mean([value for key, value in row.items() if key.startswith(f"dice_{name}_")]))
+    return row
+
+
+def train(arguments: argparse.Namespace) -> None:
+    start(arguments)
+    if arguments.init is None:
+        raise InputError("--init", "no weights", "the segmenter's weights that the features' release was made of")
+    features = Features.open(arguments.data)
+    segmenter = build_segmenter(features.size)
+    load_weights(segmenter, arguments.init)
+    val = features.split("val")
+    for name, parameter in segmenter.named_parameters():
+        parameter.requires_grad_(name.startswith(_PARTS))
+
+    def losses_of(batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        embedding, high_res_0, high_res_1, boxes, image_of, truth, real = batch
+        logits, ious, objects = decode(segmenter, Embedding(embedding, (high_res_0, high_res_1)), boxes, image_of)
+        losses = mask_losses(logits, ious, objects, truth, boxes / 4, real)
+        return {"loss": sum(LOSS_WEIGHTS[name] * value for name, value in losses.items()), **losses}
+
+    def look_at_val(state: dict[str, Tensor]) -> dict[str, float]:
+        judge = build_segmenter(features.size)
+        judge.load_state_dict(state)
+        return evaluate_decoder(judge, val)
+
+    samples = partial(PromptSamples, features, arguments.prompts)
+    objective = Objective("segmenter", samples, collate, losses_of, look_at_val, clip=1.0, betas=(0.9, 0.98))
+    fit(segmenter, objective, arguments, len(features.split("train")))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_fit_arguments(parser, data="what `features` wrote", epochs=10, lr=2e-4, weight_decay=0.01, batch=8)
+    parser.add_argument("--prompts", type=int, default=2, help="regions an image at most (default %(default)s)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    train(arguments)
+    return 0
