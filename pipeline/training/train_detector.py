@@ -2,11 +2,15 @@
 
 The defaults are the method's recipe: 640 pixels, 100 epochs, batch 4, learning rate 1e-3 (AdamW, cosine). An epoch is
 as many samples as there are train images, each source drawn equally often.
+
+`--init` also takes a release's onnx/fp32/detector.onnx, whose training weights may be gone: the detector then trains in
+fused form (see `pipeline.training.fused_detector`), and ordinary weights are written.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 from functools import partial
 
 import cv2
@@ -19,7 +23,8 @@ from pipeline.errors import InputError
 from pipeline.training.architectures import build_detector
 from pipeline.training.augment import place, place_boxes, random_placement, vary_intensity
 from pipeline.training.detection_metrics import evaluate_boxes
-from pipeline.training.fit import Objective, add_fit_arguments, fit, read_splits, start
+from pipeline.training.fit import Objective, add_fit_arguments, add_image_arguments, fit, read_splits, start
+from pipeline.training.fused_detector import load_fused, ordinary_weights
 from pipeline.training.prepared import PreparedImage, PreparedSplit
 from pipeline.training.progress import device_and_precision, load_weights
 
@@ -93,9 +98,11 @@ def train(arguments: argparse.Namespace) -> None:
     train_split, val_split = read_splits(arguments)
     val_images = val_split.evenly(arguments.val_images)
     classes = train_split.classes
-    model = build_detector(len(classes)).to(device)
-    if arguments.init:
+    fused = arguments.init is not None and arguments.init.suffix == ".onnx"
+    model = load_fused(arguments.init, len(classes)) if fused else build_detector(len(classes))
+    if arguments.init and not fused:
         load_weights(model, arguments.init)
+    model.to(device)
     # Channels last is 1.6 times as fast on a CPU. The stem stays out: a bfloat16 1x1 convolution of three channels with
     # stride 2 in that layout corrupts the heap (torch 2.13).
     model.backbone.stem.register_forward_hook(lambda *call: call[-1].contiguous(memory_format=torch.channels_last))
@@ -109,18 +116,33 @@ def train(arguments: argparse.Namespace) -> None:
         return {"loss": loss} | dict(zip(("loss_class", "loss_iou", "loss_dfl"), parts[:3], strict=True))
 
     def look_at_val(state: dict[str, torch.Tensor]) -> dict[str, float]:
-        judge = build_detector(len(classes)).to(device)
-        judge.load_state_dict(state)
+        judge = _like(model, state).to(device)
         found = detect_all(judge, val_images, arguments.val_size or arguments.size, device, dtype)
         return evaluate_boxes(val_images, found, classes)
 
+    def weights_of(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        if not fused:
+            return state
+        side = arguments.size
+        canvases = [cv2.resize(image.pixels(), (side, side), interpolation=cv2.INTER_AREA) for image in val_images[::8]]
+        batch = torch.from_numpy(np.stack(canvases)).permute(0, 3, 1, 2) / 255
+        return ordinary_weights(_like(model, state).cpu().eval(), len(classes), batch.split(8))
+
     samples = partial(DetectorSamples, train_split, arguments.size, arguments.empty_share)
-    objective = Objective("detector", samples, collate, losses_of, look_at_val, clip=10.0)
+    objective = Objective("detector", samples, collate, losses_of, look_at_val, clip=10.0, weights_of=weights_of)
     fit(model, objective, arguments, len(train_split.images))
+
+
+def _like(model: torch.nn.Module, state: dict[str, torch.Tensor]) -> torch.nn.Module:
+    """A copy of a module with other weights."""
+    twin = copy.deepcopy(model)
+    twin.load_state_dict(state)
+    return twin
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     recipe = {"size": 640, "epochs": 100, "lr": 1e-3, "weight_decay": 1e-4, "empty_share": 0.15, "val_images": 30}
+    add_image_arguments(parser)
     add_fit_arguments(parser, **recipe)
     parser.add_argument("--val-size", type=int, help="input side for val (default: --size)")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 
 import numpy as np
@@ -15,6 +16,8 @@ from pipeline.training import train_detector  # noqa: E402
 from pipeline.training.architectures import build_detector  # noqa: E402
 from pipeline.training.augment import place, place_boxes, random_placement, vary_intensity  # noqa: E402
 from pipeline.training.detection_metrics import evaluate_boxes  # noqa: E402
+from pipeline.training.export import detector_onnx, save_graph, store_half  # noqa: E402
+from pipeline.training.fused_detector import load_fused, ordinary_weights  # noqa: E402
 from pipeline.training.prepared import PreparedSplit  # noqa: E402
 from pipeline.training.progress import Budget, learning_rate, read_weights  # noqa: E402
 from tests.training.drawn import draw_prepared  # noqa: E402
@@ -70,6 +73,51 @@ def test_one_batch_can_be_learned_by_heart(prepared):
         optimizer.step()
         losses.append(loss.item())
     assert np.mean(losses[-5:]) < 0.7 * max(losses)
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory):
+    """A released detector of two classes: (the network, its detector.onnx)."""
+    torch.manual_seed(0)
+    detector = build_detector(2)
+    for module in detector.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        detector.train()(torch.rand(2, 3, 320, 320))
+    path = tmp_path_factory.mktemp("released") / "detector.onnx"
+    detector.eval()
+    save_graph(store_half(detector_onnx(copy.deepcopy(detector), 320)), path)
+    return detector, path
+
+
+def test_a_released_detector_trains_on_in_fused_form(prepared, released, tmp_path):
+    detector, path = released
+    images = torch.rand(2, 3, 320, 320)
+    fused = load_fused(path, 2).eval()
+    ordinary = build_detector(2).eval()
+    ordinary.load_state_dict(ordinary_weights(fused, 2, [torch.rand(2, 3, 320, 320)]))
+    with torch.no_grad():
+        wanted, through, back = (module(images)[0] for module in (detector, fused, ordinary))
+        trained = ordinary.train()(images)  # statistics of such images: training starts where the weights are
+    for found, of_fused, true in zip(back, through, wanted, strict=True):
+        torch.testing.assert_close(of_fused, true, rtol=0.02, atol=0.02)  # the graph holds float16
+        torch.testing.assert_close(found, of_fused, rtol=1e-3, atol=1e-3)
+    assert torch.isfinite(trained[-1][0] if isinstance(trained[-1], tuple) else trained[0]).all()
+
+    common = ("--data", prepared, "--out", tmp_path, "--size", 64, "--batch", 4, "--warmup", 2, "--val-images", 2)
+    run(*common, "--init", path, "--epochs", 1, "--samples", 8)
+    after = read_weights(tmp_path / "detector.safetensors")
+    assert after.keys() == detector.state_dict().keys()
+    assert all(torch.isfinite(value).all() for value in after.values() if value.is_floating_point())
+
+
+def test_a_graph_of_other_classes_is_refused(released, tmp_path):
+    with pytest.raises(InputError, match="cls_pred"):
+        load_fused(released[1], 3)
+    (tmp_path / "a.onnx").write_bytes(b"no graph")
+    with pytest.raises(InputError, match=r"a\.onnx: unreadable"):
+        load_fused(tmp_path / "a.onnx", 2)
 
 
 @pytest.mark.parametrize(
