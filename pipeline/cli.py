@@ -27,7 +27,10 @@ _BUILD_COMMANDS = {
     ("prepare",): ("pipeline.datasets.prepare", "bring data sets into one form: 640x640, split by patient, COCO JSON"),
     ("train", "detector"): ("pipeline.training.train_detector", "train YOLO-NAS-S to find the regions"),
     ("train", "segmenter"): ("pipeline.training.train_segmenter", "train MedSAM2 to outline them"),
+    ("features",): ("pipeline.training.feature_cache", "let a release's networks look at many images, once"),
+    ("train", "decoder"): ("pipeline.training.train_decoder", "train MedSAM2's mask decoder alone"),
     ("export",): ("pipeline.training.export", "write the trained networks as ONNX graphs"),
+    ("scope",): ("pipeline.training.scope", "teach a release which images it knows"),
     ("quantize",): ("pipeline.training.quantize", "turn the ONNX graphs into INT8"),
 }
 
@@ -66,7 +69,7 @@ def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
     for command, (module, summary) in _BUILD_COMMANDS.items():
         group = command[:-1]
         if group not in parents:
-            train = commands.add_parser(*group, help="train one of the two networks")
+            train = commands.add_parser(*group, help="train one of the networks")
             parents[group] = train.add_subparsers(required=True, metavar="NETWORK")
         subparser = parents[group].add_parser(command[-1], help=summary, description=f"{summary.capitalize()}.")
         if tuple(words[: len(command)]) == command:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
-from hub import WeightsError
+from hub import Release, WeightsError
 from hub.checks import check_config
 from pipeline.datasets import CLASSES
 from pipeline.errors import InputError
@@ -26,17 +27,45 @@ RELEASE_CONFIG = {
 }
 
 
-def read_config(path: Path | None) -> dict:
-    """A config.json for other classes or thresholds, checked; the repository's own where `path` is None."""
-    if path is None:
-        return RELEASE_CONFIG
-    expected = "a config.json as in a release"
-    config = read_object(path, expected)
+def read_config(path: Path | None, base: Release | None = None, classes_of: Path | None = None) -> dict:
+    """The config.json of a new release.
+
+    Parameters
+    ----------
+    path
+        A config.json to take as it is; None for the base's, or else the repository's own.
+    base
+        Release whose networks the new one takes over.
+    classes_of
+        Prepared folder; its classes replace the config's, and the rules of the old classes go.
+    """
+    if path is not None:
+        config = _checked(path, read_object(path, "a config.json as in a release"))
+    else:
+        config = copy.deepcopy(base.config if base else RELEASE_CONFIG)
+    if classes_of is not None:
+        config["classes"] = _classes_in(classes_of)
+        config["detector"] |= {"class_thresholds": {}, "class_best_shares": {}}
+        config["slicing"] = {}
+    return config
+
+
+def _checked(path: Path, config: dict) -> dict:
     try:
         check_config(path, config)
     except WeightsError as error:
-        raise InputError(path, str(error).removeprefix(f"{path}: "), expected) from None
+        said = str(error).removeprefix(f"{path}: ")
+        raise InputError(path, said, "a config.json as in a release") from None
     return config
+
+
+def _classes_in(folder: Path) -> list[dict]:
+    """The classes of a prepared folder, as config.json lists them."""
+    path = folder / "train.json"
+    categories = read_object(path, "a folder that `python -m pipeline prepare` wrote").get("categories")
+    if not categories:
+        raise InputError(path, "no categories", "a folder that `python -m pipeline prepare` wrote")
+    return [{"id": category["id"], "name": category["name"]} for category in categories]
 
 
 def read_object(path: Path, expected: str) -> dict:

@@ -6,6 +6,8 @@ A complete release takes three commands, in this order:
     python -m pipeline quantize --release RELEASE --calibration PREPARED
     python -m eval figures ...      which writes what it measured into the manifest
 
+With `--base` only the networks that are named are new; the others' graphs are the base release's.
+
 A release that ships inside the repository is exported with `--no-training-weights`, because of its size.
 
 The graphs hold their larger weights as float16 and a Cast to float32, which onnxruntime folds when it opens them: half
@@ -33,6 +35,7 @@ from torch import nn
 
 from hub.files import replace_file, replace_path
 from hub.release import Release, write_manifest
+from hub.resolve import resolve
 from hub.revision import git_revision
 from pipeline.errors import InputError
 from pipeline.training.architectures import build_detector, build_segmenter
@@ -41,8 +44,9 @@ from pipeline.training.graphs import DecoderGraph, DetectorGraph, EncoderGraph
 from pipeline.training.progress import load_weights, read_weights, save_weights
 
 OPSET = 17
-#: The graphs of a release, by file name.
-GRAPHS = ("detector", "image_encoder", "mask_decoder")
+#: The graphs of each network, by file name.
+GRAPHS_OF = {"detector": ("detector",), "segmenter": ("image_encoder", "mask_decoder")}
+GRAPHS = tuple(graph for graphs in GRAPHS_OF.values() for graph in graphs)
 #: IoU over which the surer of two boxes of one class wins.
 NMS_IOU = 0.6
 #: What the graph drops at once; the thresholds that count are config.json's.
@@ -81,7 +85,7 @@ def detector_onnx(detector: nn.Module, size: int, nms_iou: float = NMS_IOU) -> o
     Fuses the module's RepVGG branches in place.
     """
     image = _noise(size)
-    found = _trace(DetectorGraph(detector, size), {"image": image}, ("all_boxes", "all_scores"), optimize=True)
+    found = trace(DetectorGraph(detector, size), {"image": image}, ("all_boxes", "all_scores"), optimize=True)
     nms = onnx.parser.parse_model(_NMS.format(opset=OPSET, iou=nms_iou, floor=SCORE_FLOOR))
     nms.ir_version = found.ir_version
     merged = onnx.compose.merge_models(found, nms, [(name, name) for name in ("all_boxes", "all_scores")])
@@ -93,7 +97,7 @@ def detector_onnx(detector: nn.Module, size: int, nms_iou: float = NMS_IOU) -> o
 def encoder_onnx(segmenter: nn.Module) -> onnx.ModelProto:
     """SAM2 -> `image` uint8 (1, S, S, 3) -> `embedding`, `high_res_0`, `high_res_1` float32."""
     image = _noise(segmenter.image_size)
-    return _trace(EncoderGraph(segmenter), {"image": image}, ("embedding", "high_res_0", "high_res_1"))
+    return trace(EncoderGraph(segmenter), {"image": image}, ("embedding", "high_res_0", "high_res_1"))
 
 
 def decoder_onnx(segmenter: nn.Module) -> onnx.ModelProto:
@@ -109,7 +113,7 @@ def decoder_onnx(segmenter: nn.Module) -> onnx.ModelProto:
     }
     axes = {"point_coords": {0: "N", 1: "P"}, "point_labels": {0: "N", 1: "P"}}
     axes |= {name: {0: "N"} for name in ("mask_logits", "iou", "object_score")}
-    return _trace(DecoderGraph(segmenter), inputs, ("mask_logits", "iou", "object_score"), axes)
+    return trace(DecoderGraph(segmenter), inputs, ("mask_logits", "iou", "object_score"), axes)
 
 
 def store_half(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -151,39 +155,76 @@ def save_graph(model: onnx.ModelProto, path: Path) -> None:
 
 
 def export_release(
-    detector_weights: Path,
-    segmenter_weights: Path,
+    weights: dict[str, Path],
     out: Path,
     config: dict,
     *,
     version: str,
     trained_on: dict,
+    base: Release | None = None,
     nms_iou: float = NMS_IOU,
     training_weights: bool = True,
 ) -> Release:
     """Fill a release folder with fp32 graphs, config.json, float16 training weights (if wanted) and a manifest.
 
+    Parameters
+    ----------
+    weights
+        {'detector' | 'segmenter': trained weights}. What is not here has to be in `base`.
+    base
+        Where the graphs (and training weights) of the other networks come from.
+
     A release that was there is replaced, its int8 graphs with it: they are of other weights.
     """
-    detector = build_detector(_classes_of(detector_weights, config))
-    load_weights(detector, detector_weights)
-    segmenter = build_segmenter(config["segmenter"]["input_size"]).eval()
-    load_weights(segmenter, segmenter_weights)
-    half = {"detector": detector.state_dict(), "segmenter": segmenter.state_dict()}
-    half = {name: {key: value.clone() for key, value in state.items()} for name, state in half.items()}
-    graphs = {
-        "detector": detector_onnx(detector, config["detector"]["input_size"], nms_iou),
-        "image_encoder": encoder_onnx(segmenter),
-        "mask_decoder": decoder_onnx(segmenter),
-    }
+    config = {name: part for name, part in config.items() if name != "scope"}  # it is of other features
+    graphs, states = {}, {}
+    for name, path in weights.items():
+        made, state = _EXPORTS[name](path, config, nms_iou)
+        graphs |= {graph: store_half(model) for graph, model in made.items()}
+        states[name] = state
+    for name in GRAPHS_OF.keys() - weights.keys():
+        for graph in GRAPHS_OF[name]:
+            graphs[graph] = onnx.load(base.file(f"onnx/fp32/{graph}.onnx"))
+    kept = {name: base.file(f"training/{name}.safetensors").read_bytes() for name in _kept(base, weights)}
     shutil.rmtree(out / "onnx", ignore_errors=True)
     for name, graph in graphs.items():
-        save_graph(store_half(graph), out / "onnx" / "fp32" / f"{name}.onnx")
-    for name, state in half.items() if training_weights else ():
+        save_graph(graph, out / "onnx" / "fp32" / f"{name}.onnx")
+    shutil.rmtree(out / "training", ignore_errors=True)
+    for name, state in states.items() if training_weights else ():
         save_weights(state, out / "training" / f"{name}.safetensors", torch.float16)
+    for name, content in kept.items() if training_weights else ():
+        with replace_file(out / "training" / f"{name}.safetensors", "wb") as file:
+            file.write(content)
     with replace_file(out / "config.json") as file:
         file.write(json.dumps(config, indent=2) + "\n")
     return list_files(out, version=version, trained_on=trained_on)
+
+
+def _kept(base: Release | None, weights: dict[str, Path]) -> list[str]:
+    """Networks whose training weights are the base's."""
+    listed = base.manifest["files"] if base else {}
+    return [name for name in GRAPHS_OF if name not in weights and f"training/{name}.safetensors" in listed]
+
+
+def _export_detector(path: Path, config: dict, nms_iou: float) -> tuple[dict[str, onnx.ModelProto], dict]:
+    detector = build_detector(_classes_of(path, config))
+    load_weights(detector, path)
+    state = _copy(detector)  # before the branches are fused
+    return {"detector": detector_onnx(detector, config["detector"]["input_size"], nms_iou)}, state
+
+
+def _export_segmenter(path: Path, config: dict, _: float) -> tuple[dict[str, onnx.ModelProto], dict]:
+    segmenter = build_segmenter(config["segmenter"]["input_size"]).eval()
+    load_weights(segmenter, path)
+    state = _copy(segmenter)
+    return {"image_encoder": encoder_onnx(segmenter), "mask_decoder": decoder_onnx(segmenter)}, state
+
+
+_EXPORTS = {"detector": _export_detector, "segmenter": _export_segmenter}
+
+
+def _copy(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {key: value.clone() for key, value in module.state_dict().items()}
 
 
 def list_files(folder: Path, *, version: str, trained_on: dict) -> Release:
@@ -194,10 +235,15 @@ def list_files(folder: Path, *, version: str, trained_on: dict) -> Release:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="release folder; one in it is replaced")
-    for name in ("detector", "segmenter"):
+    for name in GRAPHS_OF:
         text = f"trained {name} weights, .safetensors or .pt (default: the training/{name}.safetensors in --out)"
         parser.add_argument(f"--{name}", type=Path, metavar="FILE", help=text)
-    parser.add_argument("--config", type=Path, metavar="FILE", help="config.json for own classes or thresholds")
+    text = "release whose networks are taken where no weights are named: embedded, a folder, user/repo[@revision]"
+    parser.add_argument("--base", metavar="RELEASE", help=text)
+    text = "config.json for own classes or thresholds (default: the base's, or the repository's classes)"
+    parser.add_argument("--config", type=Path, metavar="FILE", help=text)
+    text = "prepared folder whose classes the detector was trained on, for classes of your own"
+    parser.add_argument("--classes-of", type=Path, metavar="DIR", help=text)
     parser.add_argument("--version", default="0.1.0", help="version of the weights (default %(default)s)")
     parser.add_argument("--trained-on", type=Path, metavar="FILE", help="JSON for the manifest: sources and sentences")
     text = "leave out training/*.safetensors, which fine-tuning starts from: a smaller release"
@@ -210,15 +256,22 @@ def run(arguments: argparse.Namespace) -> int:
     if not 0 < arguments.nms_iou <= 1:
         raise InputError("--nms-iou", str(arguments.nms_iou), "more than 0, at most 1")
     out, trained_on = arguments.out, {}
+    base = resolve(arguments.base) if arguments.base else None
     if arguments.trained_on:
         trained_on = read_object(arguments.trained_on, "a JSON object for the manifest's trained_on")
+    elif base:
+        trained_on = base.manifest.get("trained_on", {})
+    weights = {name: getattr(arguments, name) for name in GRAPHS_OF if getattr(arguments, name)}
+    config = read_config(arguments.config, base, arguments.classes_of)
+    if base is None:
+        weights = {name: out / "training" / f"{name}.safetensors" for name in GRAPHS_OF} | weights
     release = export_release(
-        arguments.detector or out / "training" / "detector.safetensors",
-        arguments.segmenter or out / "training" / "segmenter.safetensors",
+        weights,
         out,
-        read_config(arguments.config),
+        config,
         version=arguments.version,
         trained_on=trained_on,
+        base=base,
         nms_iou=arguments.nms_iou,
         training_weights=not arguments.no_training_weights,
     )
@@ -243,7 +296,7 @@ def _classes_of(detector_weights: Path, config: dict) -> int:
     return len(head)
 
 
-def _trace(
+def trace(
     module: nn.Module,
     inputs: dict[str, torch.Tensor],
     outputs: tuple[str, ...],

@@ -58,5 +58,4 @@ def exported(random_weights, tmp_path_factory) -> Release:
 
     trained_on = {"sources": {"none": {"images": 0}}}
     folder = tmp_path_factory.mktemp("release")
-    weights = random_weights["detector"], random_weights["segmenter"]
-    return export_release(*weights, folder, RELEASE_CONFIG, version="0.0.1", trained_on=trained_on)
+    return export_release(random_weights, folder, RELEASE_CONFIG, version="0.0.1", trained_on=trained_on)
