@@ -19,7 +19,7 @@ from pipeline import AutoSegmenter
 from pipeline.errors import InputError
 from pipeline.examples import Example, gather_examples
 from pipeline.overlay import class_colour, layers, region_names
-from pipeline.results import Segmentation
+from pipeline.results import OUT_OF_SCOPE, Segmentation
 from pipeline.segment_files import segment_file
 
 NOTICE = "Research software, not a medical device."
@@ -32,7 +32,7 @@ _CSS = """
 #notice .html-container { padding: 5px; }
 #notice .prose { color: #fff; }
 footer { padding-bottom: 36px; }
-#status .refused { border-left: 4px solid #d55e00; padding: 8px 12px; overflow-wrap: anywhere;
+#status .refused, #status .strange { border-left: 4px solid #d55e00; padding: 8px 12px; overflow-wrap: anywhere;
                    background: rgba(213, 94, 0, 0.12); }
 #examples .grid-wrap { min-height: 0; max-height: 60vh; }
 #examples .caption-label { left: 0; right: 0; bottom: 0; max-width: 100%; padding: 2px 4px; white-space: normal;
@@ -87,7 +87,7 @@ def build_page(weights: str = "embedded", examples: list[Example] | None = None)
         pixels, regions = layers(scan.pixels, segmentation)
         coloured = gr.AnnotatedImage(value=(pixels, regions), color_map=_colours(segmentation))
         record = segmentation.to_json(Path(image).name)
-        return _count(segmentation), coloured, _rows(record), _timings(record["timings_ms"]), None
+        return _status(segmentation), coloured, _rows(record), _timings(record["timings_ms"]), None
 
     def segment(image: str | None, precision: str, classes: list[str], min_score: float):
         """Find and outline regions in one image. Research software, not a medical device.
@@ -168,6 +168,13 @@ def _colours(segmentation: Segmentation) -> dict[str, str]:
 
 def _precisions(available: tuple[str, ...]) -> list[tuple[str, str]]:
     return [(precision.upper(), precision) for precision in available]
+
+
+def _status(segmentation: Segmentation) -> str:
+    """What was found, and whether to mistrust it."""
+    if not segmentation.out_of_scope:
+        return _count(segmentation)
+    return f'{_count(segmentation)}<div class="strange" role="alert">{OUT_OF_SCOPE}</div>'
 
 
 def _count(segmentation: Segmentation) -> str:

@@ -1,4 +1,4 @@
-"""Measure a release on data sets in their official layouts: python -m eval figures | thresholds."""
+"""Measure a release on data sets in their official layouts: python -m eval figures | thresholds | scope."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.errors import InputError, missing_package
 def main(words: list[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 done, 2 something was refused."""
     try:
-        from eval import figures, thresholds
+        from eval import figures, scope, thresholds
     except ModuleNotFoundError as error:
         print(missing_package("python -m eval", error.name), file=sys.stderr)
         return 2
@@ -22,6 +22,7 @@ def main(words: list[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, module, summary in (
         ("figures", figures, "Dice, IoU, box recall, false positives and times of a release"),
+        ("scope", scope, "how well images of nothing that the release knows are told apart"),
         ("thresholds", thresholds, "the least score of each class that serves best on val, for config.json"),
     ):
         subparser = commands.add_parser(name, help=summary)

@@ -66,6 +66,16 @@ def check_config(path: Path, config: dict) -> None:
     for name, score in scores.items():
         if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
             raise WeightsError(f"{path}: {name} is {score!r}; expected 0 to 1.")
+    looks = _expect(path, "detector.looks", config["detector"].get("looks", [{"zoom": 1, "mirror": False}]), list)
+    for look in looks:
+        zoom, mirror = (look.get(key) for key in ("zoom", "mirror")) if isinstance(look, dict) else (None, None)
+        if isinstance(zoom, bool) or not isinstance(zoom, int | float) or not 0.1 <= zoom <= 4 or mirror not in (0, 1):
+            said = "expected a zoom from 0.1 to 4 and a mirror, true or false"
+            raise WeightsError(f"{path}: detector.looks holds {look!r}; {said}.")
+    if "scope" in config:
+        limit = _expect(path, "scope", config["scope"], dict).get("limit")
+        if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit < float("inf"):
+            raise WeightsError(f"{path}: scope.limit is {limit!r}; expected a distance above 0.")
     slicing = _expect(path, "slicing", config.get("slicing", {}), dict)
     for name in (*by_class, *slicing):
         if name not in names:

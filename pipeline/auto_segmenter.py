@@ -19,6 +19,7 @@ from pipeline.errors import InputError
 from pipeline.geometry import Resize
 from pipeline.results import Detections, Segmentation, Timings
 from pipeline.scan import Scan, read_scan
+from pipeline.scope import Scope
 from pipeline.segmenter import Embedding, Segmenter
 
 #: Class id and label of a box that a person drew.
@@ -37,8 +38,8 @@ class AutoSegmenter:
     May be used from several threads.
     """
 
-    def __init__(self, detector: Detector, segmenter: Segmenter, release: Release, precision: str):
-        self.detector, self.segmenter = detector, segmenter
+    def __init__(self, detector: Detector, segmenter: Segmenter, scope: Scope | None, release: Release, precision: str):
+        self.detector, self.segmenter, self.scope = detector, segmenter, scope
         self.release, self.precision = release, precision
         self._embeddings: OrderedDict[bytes, Embedding] = OrderedDict()
         self._lock = threading.Lock()
@@ -69,6 +70,7 @@ class AutoSegmenter:
         return cls(
             Detector.from_release(release, precision, threads),
             Segmenter.from_release(release, precision, threads),
+            Scope.from_release(release, precision, threads),
             release,
             precision,
         )
@@ -120,10 +122,11 @@ class AutoSegmenter:
             found = _drawn(boxes, *scan.pixels.shape[:2])
         detect_done = perf_counter()
         resize = self.segmenter.plan(scan.pixels)
-        embedding = self._embed(scan.pixels, resize) if len(found) else None
+        embedding = self._embed(scan.pixels, resize) if len(found) or self.scope else None
+        out_of_scope = self.scope.is_outside(embedding) if self.scope else None
         embed_done = perf_counter()
         mask_logits, ious, _ = (
-            self.segmenter.decode(embedding, boxes=found.boxes) if embedding else self.segmenter.no_masks()
+            self.segmenter.decode(embedding, boxes=found.boxes) if len(found) else self.segmenter.no_masks()
         )
         decode_done = perf_counter()
         names = self.class_names | {REGION_ID: REGION_LABEL}
@@ -138,6 +141,7 @@ class AutoSegmenter:
             precision=self.precision,
             weights={"version": self.release.version, "sha256": self.release.sha256},
             spacing_mm=scan.spacing_mm,
+            out_of_scope=out_of_scope,
             timings=_timings(start, read_done, detect_done, embed_done, decode_done, end),
         )
 

@@ -10,6 +10,8 @@ from pycocotools import mask as coco_mask
 
 from pipeline.geometry import Resize, xyxy_to_xywh
 
+#: What `out_of_scope` says to a person.
+OUT_OF_SCOPE = "This image is unlike all that these weights know: do not rely on what was found."
 #: Rows of a mask that are expanded at once: keeps a 12000x9000 image's masks from filling the memory.
 _BAND_ROWS = 512
 
@@ -81,6 +83,7 @@ class Segmentation:
     resize : the way between the original image and the segmenter's input
     spacing_mm : (row, column) distance of pixel centres in mm, or None where the file gives none
     weights : version and sha256 of the release
+    out_of_scope : whether the image is unlike all that the weights know; None where the release can't tell
     """
 
     detections: Detections
@@ -91,6 +94,7 @@ class Segmentation:
     precision: str
     weights: dict[str, str]
     spacing_mm: tuple[float, float] | None = None
+    out_of_scope: bool | None = None
     timings: Timings = field(default_factory=Timings)
 
     def __post_init__(self):
@@ -149,6 +153,7 @@ class Segmentation:
             "height": self.resize.height,
             "precision": self.precision,
             "weights": dict(self.weights),
+            "out_of_scope": self.out_of_scope,
             "detections": [self._detection_json(index) for index in range(len(self))],
             "timings_ms": {stage: round(ms, 2) for stage, ms in asdict(self.timings).items()},
         }

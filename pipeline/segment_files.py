@@ -17,7 +17,7 @@ from pipeline.errors import InputError
 from pipeline.geometry import xywh_to_xyxy
 from pipeline.inputs import find_scans, output_names
 from pipeline.result_files import result_paths, unwritable, write_result_files
-from pipeline.results import Segmentation
+from pipeline.results import OUT_OF_SCOPE, Segmentation
 from pipeline.scan import Scan, read_scan
 
 
@@ -117,7 +117,8 @@ def _summary(path: Path, segmentation: Segmentation) -> str:
     found = ", ".join(
         f"{label} {score:.2f}" for label, score in zip(segmentation.labels, segmentation.detections.scores, strict=True)
     )
-    return f"{path}: {found or 'nothing found'} ({segmentation.timings.total:.0f} ms)"
+    line = f"{path}: {found or 'nothing found'} ({segmentation.timings.total:.0f} ms)"
+    return f"{line}. {OUT_OF_SCOPE}" if segmentation.out_of_scope else line
 
 
 def _say(problem: object) -> None:

@@ -64,7 +64,16 @@ def test_one_image_gives_its_three_files_as_documented(segment, phantoms, releas
     out = tmp_path / "new" / "out"
     assert files_below(out) == results_of(stem)
     record = json.loads((out / f"{stem}.json").read_text("utf-8"))
-    assert list(record) == ["file", "width", "height", "precision", "weights", "detections", "timings_ms"]
+    assert list(record) == [
+        "file",
+        "width",
+        "height",
+        "precision",
+        "weights",
+        "out_of_scope",
+        "detections",
+        "timings_ms",
+    ]
     assert record["file"] == str(phantoms[1])
     assert (record["width"], record["height"], record["precision"]) == (256, 256, release.precisions[0])
     assert record["weights"] == {"version": release.version, "sha256": release.sha256}

@@ -123,6 +123,8 @@ def test_json_by_value():
     mask = np.zeros((1, 8, 8), bool)
     mask[0, 2:6, 1:7] = True
     image = segmentation(mask, (0.91239,), (5,), spacing_mm=(0.5, 0.25), timings=Timings(detect=1.234, total=2))
+    assert image.to_json("a.png")["out_of_scope"] is None
+    image = replace(image, out_of_scope=True)
     # through text, as the command line writes it
     report = json.loads(json.dumps(image.to_json("in/a.png"), allow_nan=False))
     found = report["detections"][0]
@@ -140,6 +142,7 @@ def test_json_by_value():
     assert np.array_equal(decode_rle(rle), mask[0])
     assert (report["file"], report["width"], report["height"]) == ("in/a.png", 8, 8)
     assert report["weights"] == {"version": "0.1.0", "sha256": "ab"}
+    assert report["out_of_scope"] is True
     assert report["timings_ms"] == {"read": 0, "detect": 1.23, "embed": 0, "decode": 0, "post": 0, "total": 2}
 
 
