@@ -2,7 +2,7 @@
 
 A rule is a threshold, and a share of the surest score of the class in the image. Its value is the mean IoU of the union
 of found boxes with the union of true boxes over images with truth, less half of the boxes found in an image without,
-less half of those found in an image of another class's source.
+less half of those found in an image of another class's source (or another share, `--false-positive`).
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ def best_rule(
     others: list[Look],
     thresholds: tuple[float, ...] = _THRESHOLDS,
     shares: tuple[float, ...] = _SHARES,
+    false_positive: float = _FALSE_POSITIVE,
 ) -> tuple[float, float, float]:
     """(threshold, share of the best, value) for a class, from images of its own source and of others."""
     values = {}
@@ -68,7 +69,7 @@ def best_rule(
         overlaps = [overlap(look, kept(look)) for look in own if len(look.true)]
         false = [[len(kept(look)) for look in looks] for looks in ([x for x in own if not len(x.true)], others)]
         cost = sum(float(np.mean(counts or [0])) for counts in false)
-        values[threshold, share] = float(np.mean(overlaps or [0])) - _FALSE_POSITIVE * cost
+        values[threshold, share] = float(np.mean(overlaps or [0])) - false_positive * cost
     best = max(values, key=values.get)
     return *best, values[best]
 
@@ -94,6 +95,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder that holds the data sets")
     parser.add_argument("--weights", default="embedded", help="'embedded', a release folder, or user/repo@revision")
     parser.add_argument("--precision", default="int8")
+    text = "what a false box costs, in IoU of an image (default %(default)s)"
+    parser.add_argument("--false-positive", type=float, default=_FALSE_POSITIVE, metavar="COST", help=text)
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take every N-th image, for a quick look")
     parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
 
@@ -106,7 +109,9 @@ def run(arguments: argparse.Namespace) -> int:
     thresholds, shares = {}, {}
     for label, own in looks.items():
         others = [look for other, of in looks.items() if other != label for look in of]
-        thresholds[label], shares[label], value = best_rule(ids[label], own, others)
+        thresholds[label], shares[label], value = best_rule(
+            ids[label], own, others, false_positive=arguments.false_positive
+        )
         print(f"{label:16} {thresholds[label]:.2f}  of the best {shares[label]:.2f}  value {value:.3f}", flush=True)
     print(json.dumps({"class_thresholds": thresholds, "class_best_shares": shares}))
     return 0

@@ -1,4 +1,4 @@
-"""The command line: python -m pipeline segment | prepare | train | export | quantize.
+"""The command line: python -m pipeline segment | prepare | train | features | export | quantize | scope.
 
 Only what the named command needs is imported: `segment` runs where torch is not installed.
 """

@@ -22,6 +22,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from pipeline.phantoms import write_phantoms
+from pipeline.results import OUT_OF_SCOPE
 
 ROOT = Path(__file__).parents[1]
 NOTICE = "Research software, not a medical device."
@@ -38,6 +39,9 @@ def files(tmp_path_factory) -> dict[str, Path]:
     brain = np.asarray(Image.open(found["Phantom: brain MRI"]).convert("L"), np.float32)
     found["NIfTI"] = folder / "brain.nii.gz"
     nibabel.save(nibabel.Nifti1Image(brain[:, ::-1].T, np.diag([0.5, 0.8, 1, 1])), found["NIfTI"])
+    noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
+    found["noise"] = folder / "noise.png"
+    Image.fromarray(noise).save(found["noise"])
     found["text"] = folder / "notes <b>bold.png"
     found["text"].write_text("not an image\n" * 9)
     return found
@@ -259,6 +263,18 @@ def test_an_upload_shows_its_regions(visit, files, tmp_path):
     assert header == ["read", "detect", "embed", "decode", "post", "total"]
     assert int(times[-1]) > 0
     page.screenshot(path=tmp_path / "upload.png", full_page=True)
+    visit.check()
+
+
+@pytest.mark.browser
+def test_an_image_of_nothing_known_is_flagged(visit, client, files, release, tmp_path):
+    if "scope" not in release.config:
+        pytest.skip("these weights can't tell")
+    assert client.predict(image=handle_file(str(files["noise"])), api_name="/segment")["out_of_scope"] is True
+    visit.upload(files["noise"])
+    visit.wait_for(OUT_OF_SCOPE)
+    assert visit.page.get_by_role("alert").inner_text() == OUT_OF_SCOPE
+    visit.page.screenshot(path=tmp_path / "strange.png", full_page=True)
     visit.check()
 
 
