@@ -122,8 +122,10 @@ class AutoSegmenter:
             found = _drawn(boxes, *scan.pixels.shape[:2])
         detect_done = perf_counter()
         resize = self.segmenter.plan(scan.pixels)
-        embedding = self._embed(scan.pixels, resize) if len(found) or self.scope else None
-        out_of_scope = self.scope.is_outside(embedding) if self.scope else None
+        # what was looked at is also compared with what the weights know, found or not
+        needed = len(found) or (self.scope and boxes is None)
+        embedding = self._embed(scan.pixels, resize) if needed else None
+        out_of_scope = self.scope.is_outside(embedding) if self.scope and embedding else None
         embed_done = perf_counter()
         mask_logits, ious, _ = (
             self.segmenter.decode(embedding, boxes=found.boxes) if len(found) else self.segmenter.no_masks()

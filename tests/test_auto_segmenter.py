@@ -148,19 +148,22 @@ def test_timings_are_parts_of_one_clock(segment, phantom):
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "looks"),
     [
-        pytest.param({"min_score": 1.0}, id="no score is high enough"),
-        pytest.param({"classes": []}, id="no class is asked for"),
-        pytest.param({"boxes": []}, id="no box is drawn"),
-        pytest.param({"boxes": np.zeros((0, 4), np.float32)}, id="no box is drawn, as an array"),
+        pytest.param({"min_score": 1.0}, True, id="no score is high enough"),
+        pytest.param({"classes": []}, True, id="no class is asked for"),
+        pytest.param({"boxes": []}, False, id="no box is drawn"),
+        pytest.param({"boxes": np.zeros((0, 4), np.float32)}, False, id="no box is drawn, as an array"),
     ],
 )
-def test_nothing_found_is_a_result_and_costs_no_embedding(segment, pixels, encoder, options):
+def test_nothing_found_is_a_result(segment, pixels, encoder, release, options, looks):
+    """It costs an embedding only where the image is compared with what the weights know."""
+    compared = looks and "scope" in release.config
     found = segment(pixels, **options)
     assert (len(found), found.labels, found.mask_logits.shape) == (0, (), (0, 128, 128))
     assert (found.label_map() == 0).all() and found.size == (512, 512)
-    assert encoder.runs == 0
+    assert encoder.runs == compared
+    assert (found.out_of_scope is not None) == compared
 
 
 def test_an_image_is_embedded_once_for_all_its_corrections(segment, pixels, encoder):
