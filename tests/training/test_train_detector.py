@@ -103,7 +103,7 @@ def test_a_released_detector_trains_on_in_fused_form(prepared, released, tmp_pat
     for found, of_fused, true in zip(back, through, wanted, strict=True):
         # the graph holds float16, which random layers amplify here and there
         assert (of_fused - true).abs().mean() < 0.01 * true.abs().mean() + 1e-4
-        torch.testing.assert_close(found, of_fused, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(found, of_fused, rtol=1e-3, atol=0.02)
     assert torch.isfinite(trained[-1][0] if isinstance(trained[-1], tuple) else trained[0]).all()
 
     common = ("--data", prepared, "--out", tmp_path, "--size", 64, "--batch", 4, "--warmup", 2, "--val-images", 2)
