@@ -123,7 +123,7 @@ def summarise(strange: dict[str, list], known: dict[str, list], limit: float) ->
             source: round(float(np.mean([distance > limit for distance, _ in images])), 4)
             for source, images in known.items()
         },
-        "strange": {folder: images for folder, images in strange.items()},
+        "strange": dict(strange),
     }
 
 

@@ -115,6 +115,11 @@ class FeatureCache:
     def __len__(self) -> int:
         return len(self.counts)
 
+    def maps(self, number: int) -> list[np.ndarray]:
+        """The three feature maps of a view in the decoder's order, float32."""
+        held = (self.embedding, self.high_res_0, self.high_res_1)
+        return [array[number].astype(np.float32) for array in held]
+
     @classmethod
     def read(cls, folder: Path) -> FeatureCache:
         """What is there so far."""

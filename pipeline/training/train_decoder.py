@@ -22,7 +22,7 @@ from pipeline.training.feature_cache import FeatureCache, Features
 from pipeline.training.fit import Objective, add_fit_arguments, fit, start
 from pipeline.training.progress import load_weights
 from pipeline.training.segmenter_parts import Embedding, decode, mask_losses
-from pipeline.training.train_segmenter import LOSS_WEIGHTS
+from pipeline.training.train_segmenter import with_total
 
 #: Parts that learn here.
 _PARTS = ("sam_prompt_encoder", "sam_mask_decoder")
@@ -69,8 +69,12 @@ class PromptSamples(IterableDataset):
             boxes.append(np.array([0.2, 0.2, 0.5, 0.5]) * grid * 4)
             truths.append(np.zeros((grid, grid), np.float32))
             real.append(False)
-        features = [a[number].astype(np.float32) for a in (cache.embedding, cache.high_res_0, cache.high_res_1)]
-        return *features, np.stack(boxes).astype(np.float32), np.stack(truths).astype(np.float32), np.array(real)
+        return (
+            *cache.maps(number),
+            np.stack(boxes).astype(np.float32),
+            np.stack(truths).astype(np.float32),
+            np.array(real),
+        )
 
 
 def collate(samples: list[tuple[np.ndarray, ...]]) -> tuple[Tensor, ...]:
@@ -98,10 +102,7 @@ def evaluate_decoder(segmenter: torch.nn.Module, cache: FeatureCache) -> dict[st
         if not regions:
             continue
         truth = cache.regions[number, :regions]
-        features = [
-            torch.from_numpy(a[number].astype(np.float32))[None]
-            for a in (cache.embedding, cache.high_res_0, cache.high_res_1)
-        ]
+        features = [torch.from_numpy(part)[None] for part in cache.maps(number)]
         for name, boxes in (("true", truth[:, :4]), ("thrown", throw(truth[:, :4], rng, 0.06))):
             boxes = torch.from_numpy(boxes.astype(np.float32))
             logits, _, _ = decode(
@@ -133,8 +134,7 @@ def train(arguments: argparse.Namespace) -> None:
     def losses_of(batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         embedding, high_res_0, high_res_1, boxes, image_of, truth, real = batch
         logits, ious, objects = decode(segmenter, Embedding(embedding, (high_res_0, high_res_1)), boxes, image_of)
-        losses = mask_losses(logits, ious, objects, truth, boxes / 4, real)
-        return {"loss": sum(LOSS_WEIGHTS[name] * value for name, value in losses.items()), **losses}
+        return with_total(mask_losses(logits, ious, objects, truth, boxes / 4, real))
 
     def look_at_val(state: dict[str, Tensor]) -> dict[str, float]:
         judge = build_segmenter(features.size)

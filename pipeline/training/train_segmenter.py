@@ -127,6 +127,11 @@ def evaluate_masks(
     return {"val_dice": float(np.mean(list(means.values()))), **means}
 
 
+def with_total(losses: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The mask losses, and under "loss" their weighted sum."""
+    return {"loss": sum(LOSS_WEIGHTS[name] * value for name, value in losses.items()), **losses}
+
+
 def train(arguments: argparse.Namespace) -> None:
     start(arguments)
     device, dtype = device_and_precision()
@@ -153,8 +158,7 @@ def train(arguments: argparse.Namespace) -> None:
         images, boxes, image_of, truth, real = batch
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             logits, ious, objects = decode(segmenter, embed(segmenter, images), boxes, image_of)
-        losses = mask_losses(logits, ious, objects, truth, boxes / 4, real)
-        return {"loss": sum(LOSS_WEIGHTS[name] * value for name, value in losses.items()), **losses}
+        return with_total(mask_losses(logits, ious, objects, truth, boxes / 4, real))
 
     def look_at_val(state: dict[str, torch.Tensor]) -> dict[str, float]:
         judge = build_segmenter(arguments.size).to(device)
