@@ -1,4 +1,4 @@
-"""Changes that a medical image may undergo and stay true: place, size, mirror, brightness, noise, missing sequences."""
+"""Changes that a medical image may undergo and stay true: place, size, turn, mirror, brightness, noise, one sequence."""
 
 from __future__ import annotations
 
@@ -70,18 +70,33 @@ def squash_placement(
 
 def place(pixels: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     """Warp uint8 (H, W[, 3]) onto a black square of `size`."""
-    shrinks = abs(matrix[0, 0]) < 0.6
-    if shrinks:  # antialias: warpAffine samples points only
-        pixels = cv2.GaussianBlur(pixels, (0, 0), 0.4 / abs(matrix[0, 0]))
+    zoom = np.hypot(matrix[0, 0], matrix[1, 0])
+    if zoom < 0.6:  # antialias: warpAffine samples points only
+        pixels = cv2.GaussianBlur(pixels, (0, 0), 0.4 / zoom)
     return cv2.warpAffine(pixels, matrix, (size, size), flags=cv2.INTER_LINEAR)
 
 
-def place_boxes(
-    boxes: np.ndarray, matrix: np.ndarray, size: int, min_visible: float = 0.3
+def turn(matrix: np.ndarray, degrees: float, size: int) -> np.ndarray:
+    """A placement (2, 3) followed by a turn about the middle of the square of `size`."""
+    about = cv2.getRotationMatrix2D((size / 2, size / 2), degrees, 1.0)
+    return np.concatenate([about[:, :2] @ matrix[:, :2], about[:, :2] @ matrix[:, 2:] + about[:, 2:]], axis=1)
+
+
+def random_turn(modality: str, rng: np.random.Generator) -> float:
+    """Degrees. An endoscope has no up; in other images a patient lies a little askew."""
+    most = 180.0 if modality == "colonoscopy" else 12.0
+    return rng.uniform(-most, most)
+
+
+def place_outlines(
+    outlines: list[np.ndarray], matrix: np.ndarray, size: int, min_visible: float = 0.3
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes float32 (N, 4) xyxy under a placement, clipped -> (boxes that stay visible, bool (N,) which ones)."""
-    corners = boxes.reshape(-1, 2, 2) * (matrix[0, 0], matrix[1, 1]) + matrix[:, 2]
-    corners = np.sort(corners, axis=1)
+    """Regions under a placement: N outlines (K, 2) -> (boxes float32 xyxy of those that stay visible, bool (N,) which).
+
+    An outline is the corners of any convex shape around a region, so a turned region's box stays tight.
+    """
+    moved = [outline @ matrix[:, :2].T + matrix[:, 2] for outline in outlines]
+    corners = np.array([(points.min(0), points.max(0)) for points in moved]).reshape(-1, 2, 2)
     clipped = corners.clip(0, size)
     area, visible = np.ptp(corners, axis=1).prod(-1), np.ptp(clipped, axis=1).prod(-1)
     keep = (visible >= min_visible * area) & (np.ptp(clipped, axis=1).min(-1) >= 2)

@@ -30,7 +30,7 @@ from pipeline.geometry import box_of_mask
 from pipeline.segmenter import Segmenter
 from pipeline.training.augment import place, random_placement, vary_intensity
 from pipeline.training.config import read_object
-from pipeline.training.prepared import PreparedImage, PreparedSplit, parse_emphasis
+from pipeline.training.prepared import PreparedImage, PreparedSplit, parse_by_source
 
 #: Regions kept a view, the largest.
 REGIONS = 6
@@ -256,7 +256,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text = "share of views without any region, where a source has them (default %(default)s)"
     add("--empty-share", type=float, default=0.25, help=text)
     text = "draw these sources so much oftener than the others, such as first=2,second=0.5"
-    add("--emphasis", type=parse_emphasis, metavar="NAME=N,...", help=text)
+    add("--emphasis", type=parse_by_source, metavar="NAME=N,...", help=text)
     add("--threads", type=int, help="CPU threads (default: all cores)")
     add("--seed", type=int, default=0, help="(default %(default)s)")
 

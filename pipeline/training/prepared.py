@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
@@ -51,6 +52,14 @@ class PreparedImage:
         """bool (640, 640)."""
         return coco_mask.decode(self.rles[index]).astype(bool)
 
+    @cached_property
+    def outlines(self) -> list[np.ndarray]:
+        """N convex hulls float64 (K, 2), x and y in canvas pixels, of the masks; of the boxes where there is no mask."""
+        return [
+            _corners(box) if rle is None else _hull(coco_mask.decode(rle))
+            for box, rle in zip(self.boxes, self.rles, strict=True)
+        ]
+
 
 @dataclass(frozen=True)
 class PreparedSplit:
@@ -76,19 +85,23 @@ class PreparedSplit:
             raise InputError(
                 path, f"unreadable ({error!r})", "a folder that `python -m pipeline prepare` wrote"
             ) from None
-        strange = sorted(set(emphasis or {}) - {image["source"] for image in images})
-        if strange:
-            sources = sorted({image["source"] for image in images})
-            raise InputError("--emphasis", f"{strange[0]!r} is no source of {path}", ", ".join(sources))
         index_of = {category["id"]: number for number, category in enumerate(categories)}
         labels = defaultdict(list)
         for annotation in annotations:
             labels[annotation["image_id"]].append(annotation)
-        return cls(
+        prepared = cls(
             tuple(category["name"] for category in categories),
             tuple(_image(folder, image, labels[image["id"]], index_of) for image in images),
             emphasis or {},
         )
+        prepared.check_sources("--emphasis", prepared.emphasis)
+        return prepared
+
+    def check_sources(self, option: str, numbers: dict[str, float]) -> None:
+        """Raises InputError where an option names a source that is not here."""
+        strange = sorted(set(numbers) - set(self.by_source))
+        if strange:
+            raise InputError(option, f"{strange[0]!r} is no source of the prepared images", ", ".join(self.by_source))
 
     @cached_property
     def by_source(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -119,6 +132,19 @@ class PreparedSplit:
         return picked
 
 
+def _corners(box: np.ndarray) -> np.ndarray:
+    left, top, right, bottom = box
+    return np.array([(left, top), (right, top), (right, bottom), (left, bottom)], float)
+
+
+def _hull(mask: np.ndarray) -> np.ndarray:
+    """The convex hull (K, 2) of a mask's pixels, each a square of side one."""
+    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    points = np.concatenate(contours).reshape(-1, 2)
+    squares = np.concatenate([points + offset for offset in ((0, 0), (1, 0), (0, 1), (1, 1))])
+    return cv2.convexHull(squares.astype(np.int32)).reshape(-1, 2).astype(float)
+
+
 def _image(folder: Path, image: dict, annotations: list[dict], index_of: dict[int, int]) -> PreparedImage:
     return PreparedImage(
         folder / image["file_name"],
@@ -131,8 +157,8 @@ def _image(folder: Path, image: dict, annotations: list[dict], index_of: dict[in
     )
 
 
-def parse_emphasis(text: str) -> dict[str, float]:
-    """`name=2,other=0.5` -> how much oftener each source is drawn."""
+def parse_by_source(text: str) -> dict[str, float]:
+    """`name=2,other=0.5` -> a number a source."""
     try:
         pairs = [part.split("=") for part in text.split(",")]
         shares = {name.strip(): float(value) for name, value in pairs}

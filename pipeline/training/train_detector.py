@@ -21,35 +21,28 @@ from torch.utils.data import IterableDataset
 from pipeline.datasets.prepare import CANVAS
 from pipeline.errors import InputError
 from pipeline.training.architectures import build_detector
-from pipeline.training.augment import place, place_boxes, random_placement, vary_intensity
+from pipeline.training.collage import Collage
 from pipeline.training.detection_metrics import evaluate_boxes
 from pipeline.training.fit import Objective, add_fit_arguments, add_image_arguments, fit, read_splits, start
 from pipeline.training.fused_detector import load_fused, ordinary_weights
-from pipeline.training.prepared import PreparedImage, PreparedSplit
+from pipeline.training.prepared import PreparedImage, parse_by_source
 from pipeline.training.progress import device_and_precision, load_weights
 
 
 class DetectorSamples(IterableDataset):
     """Endless augmented samples: image uint8 (3, S, S), targets float32 (N, 5) of class, centre x, y, width, height."""
 
-    def __init__(self, split: PreparedSplit, size: int, empty_share: float, seed: int):
-        self.split, self.size, self.empty_share, self.seed = split, size, empty_share, seed
+    def __init__(self, collage: Collage, seed: int):
+        self.collage, self.seed = collage, seed
 
     def __iter__(self):
         worker = torch.utils.data.get_worker_info()
         rng = np.random.default_rng((self.seed, worker.id if worker else 0))
         while True:
-            yield self._sample(self.split.draw(rng, self.empty_share), rng)
-
-    def _sample(self, image: PreparedImage, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        pixels = vary_intensity(image.pixels(), image.modality, rng)
-        matrix = random_placement(self.size, len(pixels), rng, scales=(0.6, 1.5))
-        boxes, keep = place_boxes(image.boxes, matrix, self.size)
-        targets = np.zeros((len(boxes), 5), np.float32)
-        targets[:, 0] = image.class_index[keep]
-        targets[:, 1:3] = (boxes[:, :2] + boxes[:, 2:]) / 2
-        targets[:, 3:5] = boxes[:, 2:] - boxes[:, :2]
-        return place(pixels, matrix, self.size).transpose(2, 0, 1).copy(), targets
+            view = self.collage.draw(rng)
+            centres, sides = (view.boxes[:, :2] + view.boxes[:, 2:]) / 2, view.boxes[:, 2:] - view.boxes[:, :2]
+            targets = np.concatenate([view.class_index[:, None], centres, sides], axis=1).astype(np.float32)
+            yield view.pixels.transpose(2, 0, 1).copy(), targets
 
 
 def collate(samples: list[tuple[np.ndarray, np.ndarray]]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -96,6 +89,7 @@ def train(arguments: argparse.Namespace) -> None:
     start(arguments)
     device, dtype = device_and_precision()
     train_split, val_split = read_splits(arguments)
+    train_split.check_sources("--copy-paste", arguments.copy_paste)
     val_images = val_split.evenly(arguments.val_images)
     classes = train_split.classes
     fused = arguments.init is not None and arguments.init.suffix == ".onnx"
@@ -128,7 +122,8 @@ def train(arguments: argparse.Namespace) -> None:
         batch = torch.from_numpy(np.stack(canvases)).permute(0, 3, 1, 2) / 255
         return ordinary_weights(_like(model, state).cpu().eval(), len(classes), batch.split(8))
 
-    samples = partial(DetectorSamples, train_split, arguments.size, arguments.empty_share)
+    collage = Collage(train_split, arguments.size, arguments.empty_share, arguments.mosaic, arguments.copy_paste)
+    samples = partial(DetectorSamples, collage)
     objective = Objective("detector", samples, collate, losses_of, look_at_val, clip=10.0, weights_of=weights_of)
     fit(model, objective, arguments, len(train_split.images))
 
@@ -144,6 +139,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     recipe = {"size": 640, "epochs": 100, "lr": 1e-3, "weight_decay": 1e-4, "empty_share": 0.15, "val_images": 30}
     add_image_arguments(parser)
     add_fit_arguments(parser, **recipe)
+    text = "share of samples that are four images (default %(default)s)"
+    parser.add_argument("--mosaic", type=float, default=0.0, metavar="SHARE", help=text)
+    text = "share of a source's images that get another's regions pasted in, such as first=0.3"
+    parser.add_argument("--copy-paste", type=parse_by_source, default={}, metavar="NAME=SHARE,...", help=text)
     parser.add_argument("--val-size", type=int, help="input side for val (default: --size)")
 
 

@@ -6,6 +6,7 @@ import argparse
 import copy
 import json
 
+import cv2
 import numpy as np
 import pytest
 
@@ -14,7 +15,8 @@ torch = pytest.importorskip("torch")
 from pipeline.errors import InputError  # noqa: E402
 from pipeline.training import train_detector  # noqa: E402
 from pipeline.training.architectures import build_detector  # noqa: E402
-from pipeline.training.augment import place, place_boxes, random_placement, vary_intensity  # noqa: E402
+from pipeline.training.augment import place, place_outlines, random_placement, turn, vary_intensity  # noqa: E402
+from pipeline.training.collage import Collage  # noqa: E402
 from pipeline.training.detection_metrics import evaluate_boxes  # noqa: E402
 from pipeline.training.export import detector_onnx, save_graph, store_half  # noqa: E402
 from pipeline.training.fused_detector import load_fused, ordinary_weights  # noqa: E402
@@ -60,7 +62,7 @@ def test_one_batch_can_be_learned_by_heart(prepared):
     from super_gradients.training.losses import PPYoloELoss
 
     torch.manual_seed(0)
-    samples = iter(train_detector.DetectorSamples(PreparedSplit.read(prepared, "train"), 96, 0.0, seed=0))
+    samples = iter(train_detector.DetectorSamples(Collage(PreparedSplit.read(prepared, "train"), 96, 0.0), seed=0))
     images, targets = train_detector.collate([next(samples) for _ in range(3)])
     model = build_detector(2).train()
     loss_of = PPYoloELoss(num_classes=2, use_static_assigner=False)
@@ -139,17 +141,52 @@ def test_a_folder_that_was_not_prepared(tmp_path):
         run("--data", tmp_path, "--out", tmp_path)
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_boxes_follow_their_pixels(seed):
+@pytest.mark.parametrize("degrees", [0, 12, -90, 143])
+@pytest.mark.parametrize("seed", range(4))
+def test_boxes_follow_their_pixels(seed, degrees):
     rng = np.random.default_rng(seed)
-    canvas = np.zeros((640, 640), np.uint8)
-    canvas[200:360, 240:460] = 255
-    matrix = random_placement(320, 640, rng, scales=(0.6, 1.5))
+    rows_, columns = np.mgrid[:640, :640]
+    canvas = (((columns - 330) / 90) ** 2 + ((rows_ - 300) / 50) ** 2 < 1).astype(np.uint8) * 255
+    outline = cv2.findContours(canvas, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0][0].reshape(-1, 2) + 0.5
+    matrix = turn(random_placement(320, 640, rng, scales=(0.6, 1.2)), degrees, 320)
     moved = place(canvas, matrix, 320) > 127
-    boxes, keep = place_boxes(np.array([[240, 200, 460, 360]], np.float32), matrix, 320)
+    boxes, keep = place_outlines([outline], matrix, 320)
     assert keep.all()
     rows_, columns = np.flatnonzero(moved.any(1)), np.flatnonzero(moved.any(0))
-    assert boxes[0] == pytest.approx([columns[0], rows_[0], columns[-1] + 1, rows_[-1] + 1], abs=1.5)
+    assert boxes[0] == pytest.approx([columns[0], rows_[0], columns[-1] + 1, rows_[-1] + 1], abs=2)
+
+
+def bright(view, box) -> float:
+    """The share of a box that shows disc; pi / 4 where it is a whole one."""
+    left, top, right, bottom = box.round().astype(int)
+    return (cv2.GaussianBlur(view.pixels[..., 0], (0, 0), 1)[top:bottom, left:right] > 100).mean()
+
+
+@pytest.mark.parametrize(("mosaic", "most"), [(0.0, 1), (1.0, 4)])
+def test_a_collage_s_boxes_lie_on_its_discs(prepared, mosaic, most):
+    collage, rng = Collage(PreparedSplit.read(prepared, "train"), 160, 0.0, mosaic), np.random.default_rng(0)
+    views = [collage.draw(rng) for _ in range(30)]
+    for view in views:
+        assert view.pixels.shape == (160, 160, 3)
+        assert len(view.boxes) == len(view.class_index) <= most
+        assert all(bright(view, box) > 0.6 for box in view.boxes)
+    assert max(len(view.boxes) for view in views) == most
+
+
+def test_pasted_regions_bring_their_boxes_and_hide_what_they_cover(prepared):
+    split, rng = PreparedSplit.read(prepared, "train"), np.random.default_rng(0)
+    alone = [Collage(split, 160, 0.0).draw(rng) for _ in range(40)]
+    both = [Collage(split, 160, 0.0, copy_paste={"first": 1.0, "second": 1.0}).draw(rng) for _ in range(40)]
+    assert {len(view.boxes) for view in alone} <= {0, 1}
+    counts = [len(view.boxes) for view in both]
+    assert {1, 2} <= set(counts) <= {0, 1, 2}  # one where the second hides the first
+    for view in both:
+        assert all(bright(view, box) > 0.6 for box in view.boxes)
+
+
+def test_copy_paste_knows_the_sources(prepared, tmp_path):
+    with pytest.raises(InputError, match=r"--copy-paste: 'third' is no source"):
+        run("--data", prepared, "--out", tmp_path, "--size", 64, "--copy-paste", "third=0.5")
 
 
 @pytest.mark.parametrize("seed", range(8))
