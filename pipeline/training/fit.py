@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from pipeline.errors import InputError
-from pipeline.training.prepared import PreparedSplit, parse_emphasis
+from pipeline.training.prepared import PreparedSplit, parse_by_source
 from pipeline.training.progress import (
     Budget,
     MovingAverage,
@@ -122,7 +122,7 @@ def add_image_arguments(parser: argparse.ArgumentParser) -> None:
     text = "share of images without any region, where a source has them (default %(default)s)"
     add("--empty-share", type=float, help=text)
     text = "draw these sources so much oftener than the others, such as first=2,second=0.5"
-    add("--emphasis", type=parse_emphasis, metavar="NAME=N,...", help=text)
+    add("--emphasis", type=parse_by_source, metavar="NAME=N,...", help=text)
     add("--val-images", type=int, help="val images a source (default %(default)s)")
 
 
@@ -131,7 +131,7 @@ def add_fit_arguments(parser: argparse.ArgumentParser, data: str = "what `prepar
     add = parser.add_argument
     add("--data", type=Path, required=True, metavar="DIR", help=data)
     add("--out", type=Path, required=True, metavar="DIR", help="checkpoint, weights and log go here")
-    add("--init", type=Path, metavar="FILE", help="start from these weights, .safetensors or an official .pt")
+    add("--init", type=Path, metavar="FILE", help="start from these weights: .safetensors, an official .pt, or a released graph")
     add("--resume", action="store_true", help="go on from --out's checkpoint")
     add("--epochs", type=int, help="(default %(default)s)")
     add("--samples", type=int, help="samples an epoch (default: as many as train images)")

@@ -20,7 +20,7 @@ from pipeline.geometry import box_iou
 from pipeline.training.architectures import build_segmenter
 from pipeline.training.feature_cache import FeatureCache, Features
 from pipeline.training.fit import Objective, add_fit_arguments, fit, start
-from pipeline.training.progress import load_weights
+from pipeline.training.released_segmenter import start_segmenter
 from pipeline.training.segmenter_parts import Embedding, decode, mask_losses
 from pipeline.training.train_segmenter import with_total
 
@@ -126,7 +126,7 @@ def train(arguments: argparse.Namespace) -> None:
         raise InputError("--init", "no weights", "the segmenter's weights that the features' release was made of")
     features = Features.open(arguments.data)
     segmenter = build_segmenter(features.size)
-    load_weights(segmenter, arguments.init)
+    start_segmenter(segmenter, arguments.init)
     val = features.split("val")
     for name, parameter in segmenter.named_parameters():
         parameter.requires_grad_(name.startswith(_PARTS))

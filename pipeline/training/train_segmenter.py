@@ -2,7 +2,8 @@
 
 Without `--init` it starts from LiteMedSAM's decoder. A training from there takes two commands: first
 `--objective distill` (images alone: the encoder learns to give LiteMedSAM's embedding), then `--objective masks
---init` with the result. `--init` also takes the official checkpoints of MedSAM2 and Medical SAM 2.
+--init` with the result. `--init` also takes the official checkpoints of MedSAM2 and Medical SAM 2, and a release's
+onnx/fp32/image_encoder.onnx (see `pipeline.training.released_segmenter`).
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from torch.utils.data import IterableDataset
 from pipeline.errors import InputError
 from pipeline.geometry import box_of_mask
 from pipeline.training.architectures import SEGMENTER_SIZE, build_segmenter
-from pipeline.training.augment import place, squash_placement, vary_intensity
+from pipeline.training.augment import place, random_turn, squash_placement, turn, vary_intensity
 from pipeline.training.fit import Objective, add_fit_arguments, add_image_arguments, fit, read_splits, start
 from pipeline.training.lite_medsam import TeacherCache, warm_start
 from pipeline.training.prepared import PreparedImage, PreparedSplit
-from pipeline.training.progress import device_and_precision, load_weights
+from pipeline.training.progress import device_and_precision
+from pipeline.training.released_segmenter import start_segmenter
 from pipeline.training.segmenter_parts import decode, distillation_loss, embed, mask_losses
 
 #: Weights of the mask losses in their sum.
@@ -58,7 +60,7 @@ class MaskSamples(IterableDataset):
 
     def _sample(self, image: PreparedImage, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
         size, grid = self.size, self.size // 4
-        matrix = squash_placement(image.content, size, rng)
+        matrix = turn(squash_placement(image.content, size, rng), random_turn(image.modality, rng), size)
         pixels = place(vary_intensity(image.pixels(), image.modality, rng), matrix, size)
         boxes, truths, real = [], [], []
         with_masks = [index for index, rle in enumerate(image.rles) if rle is not None]
@@ -139,7 +141,7 @@ def train(arguments: argparse.Namespace) -> None:
     val_images = [i for i in val_split.evenly(arguments.val_images, empty=False) if len(i.rles) and None not in i.rles]
     segmenter = build_segmenter(arguments.size)
     if arguments.init:
-        load_weights(segmenter, arguments.init)
+        start_segmenter(segmenter, arguments.init)
     else:
         warm_start(segmenter)
     segmenter.to(device)
