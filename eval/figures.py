@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -20,7 +19,7 @@ from tqdm import tqdm
 
 from eval.metrics import dice, iou, matched_ious
 from hub.files import replace_file
-from hub.revision import git_revision
+from hub.revision import git_revision, machine_name
 from pipeline import AutoSegmenter
 from pipeline.datasets import Sample, Source, read_source
 from pipeline.errors import InputError
@@ -134,17 +133,6 @@ def _mean(values) -> float | None:
     return round(float(np.mean(values)), 4) if values else None
 
 
-def _machine() -> str:
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        names = [
-            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
-        ]
-        model = f"{len(names)} cores of {names[0]}" if names else model
-    return model
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder that holds the data sets")
     parser.add_argument("--split", choices=("train", "val", "test"), default="test")
@@ -164,7 +152,7 @@ def run(arguments: argparse.Namespace) -> int:
         + (" --true-boxes" if arguments.true_boxes else "")
         + (f" --every {arguments.every}" if arguments.every > 1 else ""),
         "revision": git_revision(),
-        "machine": _machine(),
+        "machine": machine_name(),
         "date": time.strftime("%Y-%m-%d"),
     }
     every_row = []

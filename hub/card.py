@@ -84,6 +84,7 @@ the mean in the last row is over sources. Box recall is at IoU 0.5.
 
 {sources}
 
+{runs}
 Weights take over the strictest of these terms: non-commercial research use, share-alike (CC BY-NC-SA 4.0). The code is
 under Apache-2.0.
 
@@ -112,6 +113,7 @@ def model_card(release: Release) -> str:
         figures=figures_table(manifest),
         training=_training(manifest),
         sources=sources_table(_trained_sources(manifest)),
+        runs=_runs(manifest),
         revision=manifest.get("revision", "unknown"),
         created=manifest.get("created", "unknown"),
     )
@@ -172,11 +174,26 @@ def _trained_sources(manifest: Mapping) -> list[str]:
 
 def _training(manifest: Mapping) -> str:
     trained = manifest.get("trained_on", {})
-    parts = {name: value for name, value in trained.items() if name != "sources"}
+    parts = {name: value for name, value in trained.items() if name not in ("sources", "runs")}
     if isinstance(trained.get("sources"), Mapping):
         parts |= {f"`{name}`": value for name, value in trained["sources"].items() if value}
     lines = [f"- {name}: {_sentence(value)}" for name, value in parts.items()]
     return "\n".join(lines) or "The manifest does not say how many images of each set were used."
+
+
+def _runs(manifest: Mapping) -> str:
+    """The commands of the training runs in order, what they ran on, and the plots of their logs; '' without any."""
+    runs = manifest.get("trained_on", {}).get("runs") or []
+    if not runs:
+        return ""
+    lines = ["### Training runs, in order", ""]
+    for run in runs:
+        facts = (f"{key} {run[key]}" for key in ("seed", "revision", "data", "init") if run.get(key) is not None)
+        spent = f"{run.get('samples', '?')} samples, {run.get('minutes', '?')} minutes, {run.get('machine', '?')}"
+        lines += [f"- {run.get('network', '?')}: {spent}; {', '.join(facts)}", "", "  ```bash"]
+        lines += [f"  {run.get('command', '?')}", "  ```", ""]
+    plots = [name for name in manifest.get("files", {}) if name.startswith("training/") and name.endswith(".png")]
+    return "\n".join([*lines, *(f"![{name}]({name})" for name in plots), "", ""])
 
 
 def _sentence(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Changes that a medical image may undergo and stay true: place, size, turn, mirror, brightness, noise, one sequence."""
+"""Changes that a medical image may undergo and stay true: place, size, turn, mirror, brightness, noise."""
 
 from __future__ import annotations
 

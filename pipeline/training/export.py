@@ -42,6 +42,7 @@ from pipeline.training.architectures import build_detector, build_segmenter
 from pipeline.training.config import read_config, read_object
 from pipeline.training.graphs import DecoderGraph, DetectorGraph, EncoderGraph
 from pipeline.training.progress import load_weights, read_weights, save_weights
+from pipeline.training.record import plot_log, read_record
 
 OPSET = 17
 #: The graphs of each network, by file name.
@@ -177,6 +178,10 @@ def export_release(
     A release that was there is replaced, its int8 graphs with it: they are of other weights.
     """
     config = {name: part for name, part in config.items() if name != "scope"}  # it is of other features
+    runs = list(trained_on.get("runs", []))
+    runs += [
+        {"network": name, **run} for name, path in weights.items() for run in read_record(path.with_suffix(".json"))
+    ]
     graphs, states = {}, {}
     for name, path in weights.items():
         made, state = _EXPORTS[name](path, config, nms_iou)
@@ -186,6 +191,7 @@ def export_release(
         for graph in GRAPHS_OF[name]:
             graphs[graph] = onnx.load(base.file(f"onnx/fp32/{graph}.onnx"))
     kept = {name: base.file(f"training/{name}.safetensors").read_bytes() for name in _kept(base, weights)}
+    logs = {name: path.with_name("log.jsonl") for name, path in weights.items()}
     shutil.rmtree(out / "onnx", ignore_errors=True)
     for name, graph in graphs.items():
         save_graph(graph, out / "onnx" / "fp32" / f"{name}.onnx")
@@ -195,9 +201,11 @@ def export_release(
     for name, content in kept.items() if training_weights else ():
         with replace_file(out / "training" / f"{name}.safetensors", "wb") as file:
             file.write(content)
+    for name, log in logs.items():
+        plot_log(log, f"{name}, its last training", out / "training" / f"{name}.png")
     with replace_file(out / "config.json") as file:
         file.write(json.dumps(config, indent=2) + "\n")
-    return list_files(out, version=version, trained_on=trained_on)
+    return list_files(out, version=version, trained_on=trained_on | ({"runs": runs} if runs else {}))
 
 
 def _kept(base: Release | None, weights: dict[str, Path]) -> list[str]:

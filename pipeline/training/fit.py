@@ -26,6 +26,7 @@ from pipeline.training.progress import (
     save_checkpoint,
     save_weights,
 )
+from pipeline.training.record import Record
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ def fit(module: nn.Module, objective: Objective, arguments: argparse.Namespace, 
         average.state, average.updates = state["average"], state["updates"]
         optimizer.load_state_dict(state["optimizer"])
         budget.step, budget.seconds = state["step"], state["seconds"]
+    record = Record(arguments.out / f"{objective.name}.json", arguments)
     recent: list[dict[str, float]] = []
 
     def keep(with_val: bool) -> None:
@@ -84,6 +86,7 @@ def fit(module: nn.Module, objective: Objective, arguments: argparse.Namespace, 
         numbers = {"updates": average.updates, "step": budget.step, "seconds": budget.seconds}
         save_checkpoint(checkpoint, parts | numbers)
         save_weights(objective.weights_of(average.state), arguments.out / f"{objective.name}.safetensors")
+        record.write(budget.seconds / 60, budget.step * arguments.batch)
         row = {"step": budget.step, "minutes": budget.seconds / 60, "lr": optimizer.param_groups[0]["lr"]}
         row |= {name: float(np.mean([losses[name] for losses in recent])) for name in (recent[0] if recent else ())}
         row |= objective.look_at_val(average.state) if with_val else {}
@@ -131,7 +134,12 @@ def add_fit_arguments(parser: argparse.ArgumentParser, data: str = "what `prepar
     add = parser.add_argument
     add("--data", type=Path, required=True, metavar="DIR", help=data)
     add("--out", type=Path, required=True, metavar="DIR", help="checkpoint, weights and log go here")
-    add("--init", type=Path, metavar="FILE", help="start from these weights: .safetensors, an official .pt, or a released graph")
+    add(
+        "--init",
+        type=Path,
+        metavar="FILE",
+        help="start from these weights: .safetensors, an official .pt, or a released graph",
+    )
     add("--resume", action="store_true", help="go on from --out's checkpoint")
     add("--epochs", type=int, help="(default %(default)s)")
     add("--samples", type=int, help="samples an epoch (default: as many as train images)")

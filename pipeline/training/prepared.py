@@ -54,7 +54,7 @@ class PreparedImage:
 
     @cached_property
     def outlines(self) -> list[np.ndarray]:
-        """N convex hulls float64 (K, 2), x and y in canvas pixels, of the masks; of the boxes where there is no mask."""
+        """N convex hulls float64 (K, 2), x and y in canvas pixels: of masks, or of boxes where there is none."""
         return [
             _corners(box) if rle is None else _hull(coco_mask.decode(rle))
             for box, rle in zip(self.boxes, self.rles, strict=True)

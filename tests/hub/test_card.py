@@ -4,6 +4,7 @@ from huggingface_hub import ModelCard
 
 from hub import Release, WeightsError
 from hub.card import figures_table, fill, model_card
+from hub.release import write_manifest
 from hub.sources import SOURCES, sources_table
 from tests.hub.conftest import FIGURES
 
@@ -86,3 +87,18 @@ def test_fill_replaces_what_is_between_the_marks():
     assert fill(text, "figures", "new \\1") == "a\n<!-- figures -->\nnew \\1\n<!-- /figures -->\nb"
     with pytest.raises(WeightsError, match="no <!-- other -->"):
         fill(text, "other", "new")
+
+
+def test_training_runs_and_their_plots_are_shown(release_folder):
+    run = {"network": "detector", "command": "python -m pipeline train detector --seed 3", "seed": 3, "samples": 800}
+    run |= {"minutes": 1.5, "machine": "2 threads on a processor", "revision": "abc1234", "data": "0123456789abcdef"}
+    (release_folder / "training" / "detector.png").write_bytes(b"a plot")
+
+    def card(**trained_on: object) -> str:
+        return model_card(write_manifest(release_folder, version="0.1.0", revision="abc1234", trained_on=trained_on))
+
+    said = card(detector="by hand", runs=[run])
+    assert "- detector: 800 samples, 1.5 minutes, 2 threads on a processor; seed 3, revision abc1234, data 0123" in said
+    assert "  python -m pipeline train detector --seed 3\n" in said
+    assert "![training/detector.png](training/detector.png)" in said
+    assert "Training runs" not in card(detector="by hand")

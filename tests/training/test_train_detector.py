@@ -12,6 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from hub.revision import git_revision  # noqa: E402
 from pipeline.errors import InputError  # noqa: E402
 from pipeline.training import train_detector  # noqa: E402
 from pipeline.training.architectures import build_detector  # noqa: E402
@@ -22,6 +23,7 @@ from pipeline.training.export import detector_onnx, save_graph, store_half  # no
 from pipeline.training.fused_detector import load_fused, ordinary_weights  # noqa: E402
 from pipeline.training.prepared import PreparedSplit  # noqa: E402
 from pipeline.training.progress import Budget, learning_rate, read_weights  # noqa: E402
+from pipeline.training.record import plot_log, read_record  # noqa: E402
 from tests.training.drawn import draw_prepared  # noqa: E402
 
 pytestmark = [pytest.mark.training, pytest.mark.filterwarnings("ignore")]  # super-gradients and its packages warn a lot
@@ -56,6 +58,14 @@ def test_training_stops_and_goes_on(prepared, tmp_path):
     after = read_weights(tmp_path / "detector.safetensors")
     assert before.keys() == after.keys()
     assert any(not torch.equal(before[name], after[name]) for name in before)
+    started, resumed = read_record(tmp_path / "detector.json")
+    assert (started["samples"], resumed["samples"]) == (40, 120)
+    assert started["seed"] == 1
+    assert started["data"] == resumed["data"]
+    assert len(started["data"]) == 16
+    assert started["revision"] == git_revision()
+    assert plot_log(tmp_path / "log.jsonl", "detector", tmp_path / "log.png")
+    assert cv2.imread(str(tmp_path / "log.png")).std() > 5
 
 
 def test_one_batch_can_be_learned_by_heart(prepared):
