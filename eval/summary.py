@@ -1,0 +1,126 @@
+"""From the records of every row to the figures of the table."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections import defaultdict
+from collections.abc import Iterable
+
+import numpy as np
+
+from eval.intervals import macro_interval, macro_mean
+from eval.metrics import matched_ious
+from eval.records import Record
+
+_METRICS = ("dice", "iou", "nsd")
+
+
+def summarise_row(records: list[Record], reference: dict[tuple[str, str], Record]) -> dict:
+    """The figures of a row: macro and a source, with 95 % intervals by patient, boxes, times, loss to `reference`.
+
+    Images without truth count as false positives apart. A row that lacks images is compared on those that it has.
+    """
+    labelled, empty = _by_source(records, True), _by_source(records, False)
+    macro = {name: _with_interval(labelled, name) for name in _METRICS}
+    sources = {
+        source: {
+            "class": of[0].label,
+            "images": len(of),
+            **{name: round(float(np.mean([getattr(record, name) for record in of])), 4) for name in _METRICS},
+        }
+        for source, of in labelled.items()
+    }
+    times = np.array([record.milliseconds for record in records])
+    return {
+        "images": len(records),
+        "macro": macro,
+        "sources": sources,
+        "boxes": _boxes(labelled, empty) if records and records[0].boxes is not None else None,
+        "milliseconds": {name: round(float(np.percentile(times, at)), 1) for name, at in (("p50", 50), ("p90", 90))},
+        "less_than_reference": _difference(labelled, reference),
+    }
+
+
+def _by_source(records: Iterable[Record], with_truth: bool) -> dict[str, list[Record]]:
+    groups = defaultdict(list)
+    for record in records:
+        if (record.dice is not None) == with_truth:
+            groups[record.source].append(record)
+    return dict(groups)
+
+
+def _with_interval(labelled: dict[str, list[Record]], name: str) -> dict | None:
+    values = {source: [(record.patient, getattr(record, name)) for record in of] for source, of in labelled.items()}
+    if not values:
+        return None
+    low, high = macro_interval(values)
+    return {"mean": round(macro_mean(values), 4), "low": round(low, 4), "high": round(high, 4)}
+
+
+def _difference(labelled: dict[str, list[Record]], reference: dict[tuple[str, str], Record]) -> dict | None:
+    """Macro mean of this row's Dice less the reference's on the same images, with its paired interval."""
+    values = {
+        source: [(r.patient, r.dice - reference[r.key].dice) for r in of if r.key in reference]
+        for source, of in labelled.items()
+    }
+    values = {source: of for source, of in values.items() if of}
+    if not values:
+        return None
+    low, high = macro_interval(values)
+    return {"mean": round(macro_mean(values), 4), "low": round(low, 4), "high": round(high, 4)}
+
+
+def _boxes(labelled: dict[str, list[Record]], empty: dict[str, list[Record]]) -> dict:
+    """Recall at IoU 0.5, mean IoU of the boxes that hit, false boxes an empty image (macro), and average precision."""
+    recalls, hits = [], []
+    for of in labelled.values():
+        ious = np.concatenate([matched_ious(_array(r.boxes), _array(r.true_boxes)) for r in of])
+        if len(ious):
+            recalls.append(float((ious >= 0.5).mean()))
+        if (ious >= 0.5).any():
+            hits.append(float(ious[ious >= 0.5].mean()))
+    false = [float(np.mean([len(r.boxes) + r.others for r in of])) for of in empty.values()]
+    figures = {"recall_50": recalls, "matched_iou": hits, "false_positives_per_empty_image": false}
+    return {name: round(float(np.mean(of)), 4) if of else None for name, of in figures.items()} | _precision(
+        [record for groups in (labelled, empty) for of in groups.values() for record in of]
+    )
+
+
+def _precision(records: list[Record]) -> dict:
+    """AP50 and AP50-95 over classes, by pycocotools; a box in an image of another class's source is a false one."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    ids = {label: number for number, label in enumerate(sorted({record.label for record in records}), 1)}
+    truth = {"images": [], "annotations": [], "categories": [{"id": i, "name": label} for label, i in ids.items()]}
+    guesses = []
+    for number, record in enumerate(records, 1):
+        truth["images"].append({"id": number})
+        for box in record.true_boxes:
+            entry = _coco(number, ids[record.label], box)
+            truth["annotations"].append(entry | {"id": len(truth["annotations"]) + 1, "iscrowd": 0})
+        known = (proposal for proposal in record.proposals if proposal[5] in ids)
+        guesses += [_coco(number, ids[label], box) | {"score": score} for *box, score, label in known]
+    if not guesses or not truth["annotations"]:
+        return {"ap50": None, "ap50_95": None}
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO()
+        coco.dataset = truth
+        coco.createIndex()
+        judge = COCOeval(coco, coco.loadRes(guesses), "bbox")
+        judge.evaluate()
+        judge.accumulate()
+        judge.summarize()
+    return {"ap50": round(float(judge.stats[1]), 4), "ap50_95": round(float(judge.stats[0]), 4)}
+
+
+def _coco(image: int, category: int, box: list[float]) -> dict:
+    left, top, right, bottom = box
+    width, height = right - left, bottom - top
+    entry = {"image_id": image, "category_id": category, "bbox": [left, top, width, height]}
+    return entry | {"area": width * height}
+
+
+def _array(boxes: list[list[float]]) -> np.ndarray:
+    return np.array(boxes, np.float32).reshape(-1, 4)
