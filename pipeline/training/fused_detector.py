@@ -40,9 +40,9 @@ def build_fused(num_classes: int) -> nn.Module:
 
 
 def load_fused(path: Path, num_classes: int) -> nn.Module:
-    """`build_fused` with the weights of a released graph.
+    """`build_fused` with the weights of a released graph; of another number of classes, all but its class layers.
 
-    Raises InputError where it is no YOLO-NAS-S of so many classes.
+    Raises InputError where it is no YOLO-NAS-S.
     """
     try:
         graph = onnx.load(path)
@@ -67,6 +67,9 @@ def load_fused(path: Path, num_classes: int) -> nn.Module:
                 value = value * 255  # the graph's input is 0..255
             if kind == "alpha":
                 value = value.reshape(state[name].shape)
+            if state[name].shape != value.shape and ".cls_pred." in name:
+                lacking.discard(name)  # the classes are others: these layers start anew
+                continue
             if state[name].shape != value.shape:
                 raise InputError(path, f"{name} is {value.shape}", f"{tuple(state[name].shape)}, {_EXPECTED}")
             state[name] = torch.from_numpy(value.copy())

@@ -125,9 +125,15 @@ def test_a_released_detector_trains_on_in_fused_form(prepared, released, tmp_pat
     assert all(torch.isfinite(value).all() for value in after.values() if value.is_floating_point())
 
 
-def test_a_graph_of_other_classes_is_refused(released, tmp_path):
-    with pytest.raises(InputError, match="cls_pred"):
-        load_fused(released[1], 3)
+def test_other_classes_keep_all_but_the_class_layers(released):
+    same, other = load_fused(released[1], 2).state_dict(), load_fused(released[1], 3).state_dict()
+    changed = {
+        name for name in same if same[name].shape != other[name].shape or not torch.equal(same[name], other[name])
+    }
+    assert changed == {f"heads.head{level}.cls_pred.{kind}" for level in (1, 2, 3) for kind in ("weight", "bias")}
+
+
+def test_what_is_no_detector_is_refused(tmp_path):
     (tmp_path / "a.onnx").write_bytes(b"no graph")
     with pytest.raises(InputError, match=r"a\.onnx: unreadable"):
         load_fused(tmp_path / "a.onnx", 2)
