@@ -52,6 +52,8 @@ GRAPHS = tuple(graph for graphs in GRAPHS_OF.values() for graph in graphs)
 NMS_IOU = 0.6
 #: What the graph drops at once; the thresholds that count are config.json's.
 SCORE_FLOOR = 0.05
+#: Hiera's position map, and in front of a slash what it is made of.
+POSITION = "position"
 #: Smaller weights stay float32: they cost nothing.
 _HALF_FROM = 1024
 
@@ -97,8 +99,42 @@ def detector_onnx(detector: nn.Module, size: int, nms_iou: float = NMS_IOU) -> o
 
 def encoder_onnx(segmenter: nn.Module) -> onnx.ModelProto:
     """SAM2 -> `image` uint8 (1, S, S, 3) -> `embedding`, `high_res_0`, `high_res_1` float32."""
-    image = _noise(segmenter.image_size)
-    return trace(EncoderGraph(segmenter), {"image": image}, ("embedding", "high_res_0", "high_res_1"))
+    image = {"image": _noise(segmenter.image_size)}
+    encoder = EncoderGraph(segmenter)
+    graph = trace(encoder, image, ("embedding", "high_res_0", "high_res_1"))
+    _position_from_tables(graph, segmenter.image_encoder.trunk)
+    _check_parity(graph, encoder, image)
+    return graph
+
+
+def _position_from_tables(graph: onnx.ModelProto, trunk: nn.Module) -> None:
+    """Let onnxruntime make Hiera's position map when it opens the graph, from the two small tables that it is the sum
+    of: 3 MB less on disk."""
+    whole = next(weight for weight in graph.graph.initializer if weight.name == POSITION)
+    coarse, window = trunk.pos_embed.detach().numpy(), trunk.pos_embed_window.detach().numpy()
+    side = whole.dims[1]
+    shape = np.array([*coarse.shape[:2], side, side], np.int64)
+    constants = {"coarse": coarse, "window": window, "shape": shape, "repeats": shape // window.shape}
+    graph.graph.initializer.remove(whole)
+    graph.graph.initializer.extend(
+        onnx.numpy_helper.from_array(array, f"{POSITION}/{name}") for name, array in constants.items()
+    )
+    steps = (
+        ("Resize", ("coarse", None, None, "shape"), "resized", {"mode": "cubic", "cubic_coeff_a": -0.75}),
+        ("Tile", ("window", "repeats"), "tiled", {}),
+        ("Add", ("resized", "tiled"), "sum", {}),
+    )
+    nodes = [
+        onnx.helper.make_node(
+            kind, [f"{POSITION}/{name}" if name else "" for name in given], [f"{POSITION}/{made}"], **settings
+        )
+        for kind, given, made, settings in steps
+    ]
+    nodes.append(onnx.helper.make_node("Transpose", [f"{POSITION}/sum"], [POSITION], perm=[0, 2, 3, 1]))
+    rest = list(graph.graph.node)
+    del graph.graph.node[:]
+    graph.graph.node.extend([*nodes, *rest])
+    onnx.checker.check_model(graph)
 
 
 def decoder_onnx(segmenter: nn.Module) -> onnx.ModelProto:

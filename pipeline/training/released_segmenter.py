@@ -11,13 +11,12 @@ from pathlib import Path
 
 import onnx
 import torch
-import torch.nn.functional as F
 from google.protobuf.message import DecodeError
 from onnx.numpy_helper import to_array
 from torch import Tensor, nn
 
 from pipeline.errors import InputError
-from pipeline.training.export import restore_float
+from pipeline.training.export import POSITION, restore_float
 from pipeline.training.progress import load_weights
 
 _EXPECTED = "the onnx/fp32/image_encoder.onnx of a release, with its mask_decoder.onnx beside it"
@@ -61,7 +60,8 @@ def graph_weights(path: Path) -> dict[str, Tensor]:
 def _take_encoder(sam: nn.Module, weights: dict[str, Tensor]) -> None:
     trunk, neck, decoder = sam.image_encoder.trunk, sam.image_encoder.neck, sam.sam_mask_decoder
     _fill(trunk.patch_embed.proj, weights, "patch")
-    _fit_position(trunk, weights["position"])
+    trunk.pos_embed.copy_(weights[f"{POSITION}/coarse"])
+    trunk.pos_embed_window.copy_(weights[f"{POSITION}/window"])
     for number, block in enumerate(trunk.blocks):
         name = f"blocks.{number}"
         for part in ("norm1", "norm2", "mlp.layers.0", "mlp.layers.1"):
@@ -91,18 +91,6 @@ def _take_encoder(sam: nn.Module, weights: dict[str, Tensor]) -> None:
     for conv, name in ((lateral[2], "to_embedding"), (lateral[3], "from_coarse")):
         conv.weight.copy_(weights[f"{name}.weight"][:, :, None, None])
         conv.bias.copy_(weights[f"{name}.bias"])
-
-
-def _fit_position(trunk: nn.Module, position: Tensor) -> None:
-    """Hiera's two position tables from their sum (1, G, G, C), by least squares: one is resized, one repeated."""
-    side, wanted = position.shape[1], position[0].flatten(0, 1)
-    coarse, window = trunk.pos_embed.shape[-1], trunk.pos_embed_window.shape[-1]
-    resized = F.interpolate(torch.eye(coarse**2).view(-1, 1, coarse, coarse), size=(side, side), mode="bicubic")
-    repeated = torch.eye(window**2).view(-1, 1, window, window).tile(1, 1, side // window, side // window)
-    parts = torch.cat([resized, repeated]).flatten(1).T.double()  # (G * G, coarse² + window²)
-    tables = torch.linalg.lstsq(parts, wanted.double(), driver="gelsd").solution.float()
-    trunk.pos_embed.copy_(tables[: coarse**2].T.reshape(trunk.pos_embed.shape))
-    trunk.pos_embed_window.copy_(tables[coarse**2 :].T.reshape(trunk.pos_embed_window.shape))
 
 
 def _take_decoder(sam: nn.Module, weights: dict[str, Tensor]) -> None:
