@@ -1,7 +1,7 @@
 """The comparison table: every row on the same images, resumable, image by image.
 
 `--out` holds rows/NAME.jsonl, every image's figures; results.json, the summary of all rows there; table.md and
-table.csv; and the plots. A row that can't run says why, and has no number.
+table.csv; plots, and a contact sheet of the reference row's images. A row that can't run says why, and has no number.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from eval.contact_sheet import draw_sheet, save_sheet
 from eval.figures import read_sources
 from eval.metrics import dice, iou, surface_dice
 from eval.records import Record, read_records, write_records
@@ -25,6 +26,7 @@ from hub.files import replace_file
 from hub.release import Release
 from hub.resolve import resolve
 from hub.revision import git_revision, machine_name
+from pipeline import AutoSegmenter
 from pipeline.datasets import Sample, Source
 from pipeline.errors import InputError
 
@@ -229,5 +231,12 @@ def run(arguments: argparse.Namespace) -> int:
     write_table(arguments.out, results)
     plot_speed(results, arguments.out / "dice_and_time.png")
     plot_sources(results, arguments.out / "sources.png")
+    records = list(read_records(_file(arguments.out, REFERENCE), about).values())
+    by_key = {(source.name, sample.name): sample for source, sample in samples}
+    shown = [record for record in records if record.key in by_key]
+    save_sheet(
+        draw_sheet(shown, by_key, AutoSegmenter.from_release(arguments.weights, REFERENCE, arguments.threads)),
+        arguments.out / "cases.png",
+    )
     print((arguments.out / "table.md").read_text("utf-8"))
     return 0

@@ -12,6 +12,7 @@ from PIL import Image
 pytest.importorskip("surface_distance")
 
 from eval.__main__ import main
+from eval.contact_sheet import pick
 from eval.intervals import macro_interval, macro_mean
 from eval.metrics import surface_dice
 from eval.outliners import LiteMedSAM, box, ellipse
@@ -104,6 +105,12 @@ def test_records_survive_a_stop(tmp_path):
         read_records(path, {"weights": "other"})
 
 
+def test_a_sheet_shows_both_ends_and_the_middle():
+    records = [record(f"{number:02d}", number / 20) for number in range(20)] + [record("empty", None)]
+    assert [picked.sample for picked in pick(records)] == ["00", "01", "02", "09", "10", "18", "19"]
+    assert [picked.sample for picked in pick(records[:3])] == ["00", "01", "02"]
+
+
 def samples(**counts: int) -> list[Source]:
     return [
         Source(name, "", ("polyp",), [Sample(f"{name}{n}", "p", lambda: None, split="test") for n in range(count)])
@@ -136,7 +143,7 @@ def test_the_table_is_made_and_goes_on(data, tmp_path, release, capsys):
         lines = list(csv.reader(file))
     assert {len(line) for line in lines} == {len(lines[0])}
     assert [line[0] for line in lines[1:]] == [ROWS[name].title for name in whole["rows"]]
-    for plot in ("dice_and_time.png", "sources.png"):
+    for plot in ("dice_and_time.png", "sources.png", "cases.png"):
         assert np.asarray(Image.open(tmp_path / "whole" / plot).convert("L")).std() > 5
 
     # the same again, in two runs, the first stopped after two images of its first row
