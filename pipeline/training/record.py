@@ -21,7 +21,8 @@ _CURVES = {"ap50": "AP50 on val", "val_dice": "Dice on val", "dice_true": "Dice 
 
 
 class Record:
-    """`<name>.json` beside the weights of a training: its runs in order, each with what it was asked to do.
+    """`<name>.json` beside the weights of a training: its runs in order, each with what it was asked to do, and before
+    them those of the weights that it started from.
 
     A run is `{"command", "seed", "revision", "data", "init", "machine", "minutes", "samples"}`: `data` and `init` are
     the first 16 hex digits of a sha256, of the prepared labels and of the weights that it started from; minutes and
@@ -30,7 +31,8 @@ class Record:
 
     def __init__(self, path: Path, arguments: argparse.Namespace):
         self.path = path
-        self.runs = read_record(path) if arguments.resume else []
+        before = path if arguments.resume else arguments.init and arguments.init.with_suffix(".json")
+        self.runs = read_record(before) if before else []
         self.runs.append(
             {
                 "command": shlex.join(["python", "-m", "pipeline", *sys.argv[1:]]),
