@@ -77,6 +77,7 @@ def plot_log(log: Path, title: str, out: Path) -> bool:
             right = axes.twinx()
             right.plot(*zip(*points, strict=True), "o-", color="#d55e00")
             right.set_ylabel(label, color="#d55e00")
+    out.parent.mkdir(parents=True, exist_ok=True)
     with replace_path(out) as temporary:
         figure.savefig(temporary, format="png", dpi=80)
     return True

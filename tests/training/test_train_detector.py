@@ -67,8 +67,8 @@ def test_training_stops_and_goes_on(prepared, tmp_path):
     after = ("--init", tmp_path / "detector.safetensors", "--out", tmp_path / "after", "--epochs", 1, "--samples", 8)
     run(*common, *after)
     assert [r["samples"] for r in read_record(tmp_path / "after" / "detector.json")] == [40, 120, 8]
-    assert plot_log(tmp_path / "log.jsonl", "detector", tmp_path / "log.png")
-    assert cv2.imread(str(tmp_path / "log.png")).std() > 5
+    assert plot_log(tmp_path / "log.jsonl", "detector", tmp_path / "plots" / "log.png")
+    assert cv2.imread(str(tmp_path / "plots" / "log.png")).std() > 5
 
 
 def test_one_batch_can_be_learned_by_heart(prepared):
