@@ -171,7 +171,7 @@ def summarise(out: Path, about: dict, release: Release, split: str, reasons: dic
             rows[name] = entry | {"reason": reasons[name]}
     return {
         "split": split,
-        "weights": {"version": release.version, "sha256": release.sha256},
+        "weights": release.identity,
         "sizes": {name: part.get("bytes") for name, part in release.manifest["precisions"].items()},
         "revision": git_revision(),
         "machine": machine_name(),

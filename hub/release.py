@@ -18,12 +18,14 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from hub.cache import forget
 from hub.checks import SCHEMA, check_config, check_manifest, check_name
 from hub.errors import WeightsError
 from hub.files import replace_file
 
+MANIFEST, CARD = "manifest.json", "README.md"
 #: Generated from the others, so not listed in the manifest.
-UNLISTED = ("manifest.json", "README.md")
+UNLISTED = (MANIFEST, CARD)
 
 #: The default first.
 PRECISIONS = ("int8", "fp32", "fp16")
@@ -41,6 +43,7 @@ class Release:
     manifest : manifest.json
     sha256 : hex digest of manifest.json; with the digests inside it, it names every byte of the release
     fetch : brings a file of a Hub release to this machine, name -> path; None where the folder holds them all
+    commit : of the Hub repository that it comes from; None where it comes from a folder
     """
 
     folder: Path
@@ -49,15 +52,16 @@ class Release:
     manifest: dict
     sha256: str
     fetch: Callable[[str], Path] | None = field(default=None, repr=False, compare=False)
+    commit: str | None = None
 
     @classmethod
-    def open(cls, folder: str | Path, fetch: Callable[[str], Path] | None = None) -> Release:
+    def open(cls, folder: str | Path, fetch: Callable[[str], Path] | None = None, commit: str | None = None) -> Release:
         """Read and check manifest.json and config.json of `folder`. Raises WeightsError."""
         folder = Path(folder)
         raw = _read(folder / "manifest.json")
         manifest = _parse(folder / "manifest.json", raw)
         check_manifest(folder / "manifest.json", manifest)
-        release = cls(folder, manifest["version"], {}, manifest, hashlib.sha256(raw).hexdigest(), fetch)
+        release = cls(folder, manifest["version"], {}, manifest, hashlib.sha256(raw).hexdigest(), fetch, commit)
         path = release.file("config.json")
         config = _parse(path, _read(path))
         check_config(path, config)
@@ -67,6 +71,12 @@ class Release:
     def precisions(self) -> tuple[str, ...]:
         """Names of the precisions that the release holds, the default first: ('int8', 'fp32')."""
         return _precisions(self.manifest["files"])
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What a result records of its weights: version, sha256, and the commit where they come from the Hub."""
+        commit = {"commit": self.commit} if self.commit else {}
+        return {"version": self.version, "sha256": self.sha256, **commit}
 
     def file(self, name: str) -> Path:
         """Path of a listed file, 'onnx/int8/detector.onnx', after its size and sha256 were checked.
@@ -84,9 +94,12 @@ class Release:
         found = file_entry(path)
         for what in ("bytes", "sha256"):
             if found[what] != listed[what]:
+                if self.fetch:
+                    forget(path)
+                remedy = "It was taken out of the cache; run again." if self.fetch else "Get it again."
                 raise WeightsError(
                     f"{path}: {what} {found[what]}, but the manifest says {listed[what]}; the file is damaged or was"
-                    f" changed. {f'Delete {path.resolve()}, then run again.' if self.fetch else 'Get it again.'}"
+                    f" changed. {remedy}"
                 )
         return path
 
@@ -197,11 +210,16 @@ def _parse(path: Path, raw: bytes) -> dict:
     return parsed
 
 
-def _write_json(path: Path, content: Mapping) -> None:
+def json_text(content: Mapping) -> str:
+    """JSON as a release holds it."""
     # allow_nan=False: NaN is no JSON, and a figure that is NaN was not measured.
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _write_json(path: Path, content: Mapping) -> None:
+    text = json_text(content)
     with replace_file(path) as file:
-        file.write(text + "\n")
+        file.write(text)
 
 
 def _unreadable(path: Path, error: OSError) -> str:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
 from pathlib import Path
 
+from hub.cache import check_as_named
+from hub.client import LOGIN, hub_api, plain_errors
 from hub.errors import WeightsError
-from hub.release import Release
+from hub.reference import Reference, is_version, tag_of
+from hub.release import MANIFEST, Release
 
 EMBEDDED = Path(__file__).parent / "embedded"
-
-_REPO = re.compile(r"(?P<repo>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>[\w./-]+))?", re.ASCII)
 
 
 def resolve(weights: str | Path = "embedded") -> Release:
@@ -28,49 +28,55 @@ def resolve(weights: str | Path = "embedded") -> Release:
     folder = Path(weights).expanduser()
     if str(weights) and folder.is_dir():
         return Release.open(folder)
-    match = _REPO.fullmatch(str(weights))
-    if match is None or folder.is_absolute():
+    reference = Reference.match(str(weights))
+    if reference is None or folder.is_absolute():
         found = "a file" if folder.is_file() else "no such folder"
         raise WeightsError(
             f"{str(weights)!r}: {found}; expected 'embedded', a folder with manifest.json, or user/repo[@revision]."
         )
-    return _from_hub(match["repo"], match["revision"] or "main")
+    return resolve_on_hub(reference)
 
 
-def _from_hub(repo: str, revision: str) -> Release:
-    folder = _download("manifest.json", repo, revision).parent
+def resolve_on_hub(reference: Reference) -> Release:
+    """The release that `reference` names on the Hub, never a folder. Raises WeightsError.
+
+    '1.0.0' means the tag 'v1.0.0' where the repository has no branch or tag that is called '1.0.0' itself.
+    """
+    try:
+        folder = _download(MANIFEST, reference.repo, reference.revision or "main").parent
+    except WeightsError as error:
+        if not is_version(reference.revision):
+            raise
+        try:
+            folder = _download(MANIFEST, reference.repo, tag_of(reference.revision)).parent
+        except WeightsError:
+            raise error from None
+    check_as_named(folder / MANIFEST)
     # The cache names a snapshot's folder after its commit: a push in between can't mix two versions.
-    return Release.open(folder, fetch=partial(_download, repo=repo, revision=folder.name))
+    fetch = partial(_download, repo=reference.repo, revision=folder.name)
+    return Release.open(folder, fetch=fetch, commit=folder.name)
 
 
 def _download(name: str, repo: str, revision: str) -> Path:
     """One file of a model repository -> its path in the Hub's cache."""
-    try:
-        from huggingface_hub import errors, hf_hub_download
-    except ImportError as error:
-        raise WeightsError(
-            f"{repo}: fetching from the Hub needs huggingface_hub; pip install huggingface_hub."
-        ) from error
     asked = f"{repo}@{revision}"
-    login = "log in with `hf auth login` or set HF_TOKEN"
-    try:
-        return Path(hf_hub_download(repo, name, revision=revision))
-    except errors.GatedRepoError as error:
-        said = f"the repository is gated; accept its terms on its page, then {login}."
-        raise WeightsError(f"{asked}: {said}") from error
-    except errors.RepositoryNotFoundError as error:
-        said = f"no folder of that name here, and no such repository on the Hub, or it is private; {login}."
-        raise WeightsError(f"{asked}: {said}") from error
-    except errors.RevisionNotFoundError as error:
-        raise WeightsError(f"{asked}: the repository has no such revision; name a branch, tag or commit.") from error
-    except errors.LocalEntryNotFoundError as error:
-        offline = isinstance(error.__cause__, errors.OfflineModeIsEnabled)
-        why = "HF_HUB_OFFLINE is set" if offline else "the Hub can't be reached"
-        said = f"no folder of that name here, {why}, and {name} is not in its cache; expected a network or a folder."
-        raise WeightsError(f"{asked}: {said}") from error
-    except errors.EntryNotFoundError as error:
-        raise WeightsError(f"{asked}: holds no {name}; expected a repository with an AutoMedSeg release.") from error
-    # HTTPError is the HTTP client's own base class: a connection that breaks during the download.
-    except (errors.HFValidationError, errors.HTTPError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise WeightsError(f"{asked}: {name} could not be fetched ({reason}).") from error
+    api = hub_api(asked)
+    from huggingface_hub import errors
+
+    with plain_errors(asked, f"{name} could not be fetched"):
+        try:
+            return Path(api.hf_hub_download(repo, name, revision=revision))
+        except errors.GatedRepoError:
+            raise
+        except errors.RepositoryNotFoundError as error:
+            said = "no folder of that name here, and no such repository on the Hub, or it is private"
+            raise WeightsError(f"{asked}: {said}; {LOGIN}.") from error
+        except errors.LocalEntryNotFoundError as error:
+            offline = isinstance(error.__cause__, errors.OfflineModeIsEnabled)
+            why = "HF_HUB_OFFLINE is set" if offline else "the Hub can't be reached"
+            said = f"{why}, and {name} is not in its cache; expected a network or a folder."
+            raise WeightsError(f"{asked}: no folder of that name here, {said}") from error
+        except errors.EntryNotFoundError as error:
+            raise WeightsError(
+                f"{asked}: holds no {name}; expected a repository with an AutoMedSeg release."
+            ) from error

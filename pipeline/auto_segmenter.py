@@ -141,7 +141,7 @@ class AutoSegmenter:
             mask_ious=ious,
             resize=resize,
             precision=self.precision,
-            weights={"version": self.release.version, "sha256": self.release.sha256},
+            weights=self.release.identity,
             spacing_mm=scan.spacing_mm,
             out_of_scope=out_of_scope,
             timings=_timings(start, read_done, detect_done, embed_done, decode_done, end),

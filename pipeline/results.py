@@ -82,7 +82,7 @@ class Segmentation:
     mask_ious : float32 (N,), the IoU that the segmenter predicts for each mask
     resize : the way between the original image and the segmenter's input
     spacing_mm : (row, column) distance of pixel centres in mm, or None where the file gives none
-    weights : version and sha256 of the release
+    weights : version and sha256 of the release, and its commit where it comes from the Hub
     out_of_scope : whether the image is unlike all that the weights know; None where the release can't tell
     """
 

@@ -1,13 +1,22 @@
-"""A tiny release of a few bytes, complete and valid, that tests may damage."""
+"""Tiny releases that tests may damage, the Hub on loopback, and machines that talk to it."""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from hub.card import model_card
 from hub.release import write_manifest
+from tests.hub.loopback_hub import LoopbackHub
 
 CONFIG = {
     "schema": 1,
@@ -75,3 +84,70 @@ def release_folder(tmp_path) -> Path:
         notes={"fp32": "Stored as float16."},
     )
     return folder
+
+
+ROOT = Path(__file__).parents[2]
+#: A graph that opens, and small; every other large file of the tests is this one with a byte more.
+GRAPH = ROOT / "hub" / "embedded" / "onnx" / "int8" / "scope.onnx"
+
+
+def make_release(folder: Path, version: str, content: bytes = b"weights") -> Path:
+    """A release that may be published: its graphs open, its card is there."""
+    write_files(folder)
+    for path in folder.glob("onnx/*/*.onnx"):
+        shutil.copyfile(GRAPH, path)
+    (folder / "training/detector.safetensors").write_bytes(content)
+    sources = {"sources": {"kvasir_seg_polyp": {"images": 700}}}
+    release = write_manifest(folder, version=version, revision="abc1234", trained_on=sources, figures=FIGURES)
+    (folder / "README.md").write_text(model_card(release), "utf-8")
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder, name -> content; hidden ones too, so that nothing half-written stays unseen."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def loopback() -> Iterator[LoopbackHub]:
+    server = LoopbackHub()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def machine(loopback, tmp_path) -> Machine:
+    return Machine(loopback, tmp_path / "hf")
+
+
+@dataclass
+class Machine:
+    """A machine with the real client: each command in a process of its own, as the client reads its settings once."""
+
+    server: LoopbackHub
+    home: Path
+
+    def environment(self, **settings: str) -> dict[str, str]:
+        env = {name: value for name, value in os.environ.items() if "proxy" not in name.lower() and name[:3] != "HF_"}
+        env |= {"HF_ENDPOINT": self.server.url, "HF_HOME": str(self.home), "HF_HUB_DISABLE_XET": "1"}
+        env |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "OMP_NUM_THREADS": "1"}
+        return env | {"HF_TOKEN": "hf_user"} | settings
+
+    def start(self, *arguments: object, **settings: str) -> subprocess.Popen:
+        command = [sys.executable, *map(str, arguments)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, cwd=ROOT, env=self.environment(**settings), **pipes)
+
+    def run(self, *arguments: object, **settings: str) -> subprocess.CompletedProcess:
+        process = self.start(*arguments, **settings)
+        out, err = process.communicate(timeout=120)
+        assert "Traceback" not in err, err
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    def hub(self, *arguments: object, **settings: str) -> subprocess.CompletedProcess:
+        """python -m hub ..."""
+        return self.run("-m", "hub", *arguments, **settings)
