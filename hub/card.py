@@ -42,7 +42,7 @@ Hiera-T at 512 pixels) gives a mask for each. Both run on onnxruntime; torch is 
 ```python
 from pipeline import AutoSegmenter
 
-segmenter = AutoSegmenter.from_release("user/repo@{version}", precision="{precision}")
+segmenter = AutoSegmenter.from_release("{repo}@v{version}", precision="{precision}")
 result = segmenter("scan.png")
 ```
 
@@ -92,8 +92,8 @@ Made from revision `{revision}`, {created}.
 """
 
 
-def model_card(release: Release) -> str:
-    """README.md of a release: YAML front-matter and Markdown, made from its config and manifest alone."""
+def model_card(release: Release, repo: str = "user/repo") -> str:
+    """README.md of a release in `repo`: YAML front-matter and Markdown, made from its config and manifest alone."""
     manifest, detector = release.manifest, release.config["detector"]
     thresholds = detector.get("class_thresholds", {})
     classes = [
@@ -105,6 +105,7 @@ def model_card(release: Release) -> str:
         for name, entry in sorted(manifest.get("precisions", {}).items(), key=lambda item: precision_rank(item[0]))
     ]
     return _CARD.format(
+        repo=repo,
         version=release.version,
         precision=next(iter(release.precisions), "int8"),
         datasets="\n".join(f"- {name}" for name in _trained_sources(manifest)),

@@ -1,0 +1,64 @@
+"""The Space: the page's code, and weights pinned to a commit."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+import yaml
+
+from tests.hub.conftest import ROOT, contents, make_release
+
+
+@pytest.fixture
+def commit(loopback, tmp_path) -> str:
+    return loopback.add("user/weights", contents(make_release(tmp_path / "ready", "1.0.0")), tag="v1.0.0")
+
+
+def test_space_holds_the_page_and_names_its_weights_by_commit(machine, loopback, commit):
+    done = machine.hub("space", "user/page", "--weights", "user/weights@v1.0.0")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"{loopback.url}/spaces/user/page"
+    files = loopback.repositories["spaces", "user/page"].find("main").files
+    assert {"app.py", "requirements.txt", "space.py", "hub/resolve.py", "pipeline/auto_segmenter.py"} <= set(files)
+    assert not [name for name in files if name.startswith(("hub/embedded", "pipeline/training", "tests"))]
+    matter = yaml.safe_load(files["README.md"][1].decode().split("---\n")[1])
+    assert matter["app_file"] == "space.py"
+    assert matter["sdk"] == "gradio"
+    fetched = "manifest.json,config.json,onnx/int8/detector.onnx,onnx/int8/mask_decoder.onnx"
+    assert matter["preload_from_hub"] == [f"user/weights {fetched} {commit}"]
+    assert matter["models"] == ["user/weights"]
+    assert f"user/weights@{commit}" in files["space.py"][1].decode()
+    ast.parse(files["space.py"][1])
+    assert files["app.py"][1] == (ROOT / "app.py").read_bytes()
+
+
+def test_space_published_again_drops_what_is_gone(machine, loopback, commit):
+    assert machine.hub("space", "user/page", "--weights", "user/weights").returncode == 0
+    space = loopback.repositories["spaces", "user/page"]
+    space.commits[-1].files["old.py"] = space.commits[-1].files["app.py"]
+    assert machine.hub("space", "user/page", "--weights", "user/weights").returncode == 0
+    assert "old.py" not in space.find("main").files
+    assert ".gitattributes" in space.find("main").files
+
+
+def test_dry_run_lists_the_files_and_makes_nothing(machine, loopback, commit):
+    done = machine.hub("space", "user/weights", "--dry-run", HF_TOKEN="")
+    assert done.returncode == 0, done.stderr
+    assert "space.py" in done.stdout
+    assert ("spaces", "user/weights") not in loopback.repositories
+
+
+@pytest.mark.parametrize(
+    ("weights", "token", "says"),
+    [
+        ("user/none", "hf_user", "no such repository on the Hub"),
+        ("user/weights", "", "publishing needs a token"),
+        ("user/weights", "hf_reader", "because the token may not do that"),
+    ],
+)
+def test_space_errors_are_one_line(machine, commit, weights, token, says):
+    done = machine.hub("space", "user/page", "--weights", weights, HF_TOKEN=token)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
