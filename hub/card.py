@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from hub.card_metadata import front_matter, measured_precisions
 from hub.errors import WeightsError
 from hub.release import Release, precision_rank
 from hub.sources import SOURCES, sources_table
@@ -13,21 +14,7 @@ from hub.sources import SOURCES, sources_table
 _COLUMNS = {"dice": "Dice", "iou": "IoU", "box_recall_50": "box recall"}
 
 _CARD = """---
-license: cc-by-nc-sa-4.0
-library_name: onnx
-pipeline_tag: image-segmentation
-tags:
-- medical
-- medical-imaging
-- segmentation
-- object-detection
-- yolo-nas
-- medsam2
-- sam2
-- onnxruntime
-- int8
-datasets:
-{datasets}
+{metadata}
 ---
 
 # AutoMedSeg {version}
@@ -38,6 +25,16 @@ Finds regions in a medical image and outlines them, without any prompt: YOLO-NAS
 Hiera-T at 512 pixels) gives a mask for each. Both run on onnxruntime; torch is not needed.
 
 ## Use
+
+Any graph, without this project's code:
+
+```python
+import onnxruntime
+from huggingface_hub import hf_hub_download
+session = onnxruntime.InferenceSession(hf_hub_download("{repo}", "{graph}", revision="v{version}"))
+```
+
+The whole method, from image to masks:
 
 ```python
 from pipeline import AutoSegmenter
@@ -78,6 +75,14 @@ Dice and IoU of an image compare the union of the predicted masks of a class wit
 original size. Every test image with any truth counts, and a miss is 0. A source's figure is the mean over its images;
 the mean in the last row is over sources. Box recall is at IoU 0.5.
 
+### Where it fails
+
+{failures}
+
+### Quantization
+
+{quantization}
+
 ## Training data and terms
 
 {training}
@@ -85,8 +90,21 @@ the mean in the last row is over sources. Box recall is at IoU 0.5.
 {sources}
 
 {runs}
-Weights take over the strictest of these terms: non-commercial research use, share-alike (CC BY-NC-SA 4.0). The code is
-under Apache-2.0.
+{terms}
+
+## Citation
+
+```bibtex
+@software{{automedseg,
+  title = {{AutoMedSeg: prompt-free medical image segmentation with quantized YOLO-NAS and MedSAM2}},
+  version = {{{version}}},
+  year = {{{year}}},
+  license = {{{license}}}
+}}
+```
+
+Please cite the two networks too, MedSAM2 (Ma et al., arXiv:2504.03600, 2025) and YOLO-NAS (Deci, super-gradients,
+2023), and the data sets above as their owners ask.
 
 Made from revision `{revision}`, {created}.
 """
@@ -104,16 +122,26 @@ def model_card(release: Release, repo: str = "user/repo") -> str:
         f"| {name} | {entry.get('bytes', 0) / 1e6:.1f} MB | {entry.get('note', '')} |"
         for name, entry in sorted(manifest.get("precisions", {}).items(), key=lambda item: precision_rank(item[0]))
     ]
+    sources = _trained_sources(manifest)
+    default = next(iter(release.precisions), "int8")
     return _CARD.format(
+        metadata=front_matter(manifest, f"AutoMedSeg {release.version}", sources),
         repo=repo,
+        graph=next(
+            (name for name in manifest["files"] if name.startswith(f"onnx/{default}/")), "onnx/int8/detector.onnx"
+        ),
+        failures=failures_table(manifest),
+        quantization=quantization_table(manifest),
+        terms=_terms(manifest),
+        license=manifest.get("license", "unknown"),
+        year=str(manifest.get("created", "unknown"))[:4],
         version=release.version,
-        precision=next(iter(release.precisions), "int8"),
-        datasets="\n".join(f"- {name}" for name in _trained_sources(manifest)),
+        precision=default,
         precisions="\n".join(precisions),
         classes="\n".join(classes),
         figures=figures_table(manifest),
         training=_training(manifest),
-        sources=sources_table(_trained_sources(manifest)),
+        sources=sources_table(sources),
         runs=_runs(manifest),
         revision=manifest.get("revision", "unknown"),
         created=manifest.get("created", "unknown"),
@@ -128,10 +156,7 @@ def figures_table(manifest: Mapping) -> str:
     FIGURES are `dice`, `iou` and `box_recall_50` in 0..1. What was not measured shows as a dash.
     """
     figures = manifest.get("figures") or {}
-    measured = (
-        name for name, part in figures.items() if isinstance(part, dict) and ("macro" in part or "sources" in part)
-    )
-    precisions = sorted(measured, key=precision_rank)
+    precisions = measured_precisions(figures)
     if not precisions:
         return "No figures were measured for this release yet."
     heads = [f"{head} {precision}" for precision in precisions for head in _COLUMNS.values()]
@@ -152,6 +177,47 @@ def figures_table(manifest: Mapping) -> str:
     return "\n".join(lines)
 
 
+def failures_table(manifest: Mapping) -> str:
+    """What goes wrong, the weakest source first, as Markdown: what is missed, and what is found where nothing is."""
+    figures = manifest.get("figures") or {}
+    precisions = measured_precisions(figures)
+    sources = figures[precisions[0]].get("sources", {}) if precisions else {}
+    if not sources:
+        return "No figures were measured for this release yet."
+    rows = [
+        f"{precisions[0]}, the {figures.get('split', 'test')} split, the weakest source first.",
+        "",
+        "| source | class | Dice | boxes missed | false boxes an image without any truth | such images |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for name, cells in sorted(sources.items(), key=lambda item: item[1].get("dice") or 0):
+        recall, false = cells.get("box_recall_50"), cells.get("false_positives_per_empty_image")
+        missed = "-" if recall is None else f"{100 * (1 - recall):.0f} %"
+        dice = "-" if cells.get("dice") is None else f"{cells['dice']:.3f}"
+        told = "-" if false is None else f"{false:.2f}"
+        row = (name, cells.get("class", "-"), dice, missed, told, cells.get("empty_images", "-"))
+        rows.append(f"| {' | '.join(map(str, row))} |")
+    return "\n".join(rows)
+
+
+def quantization_table(manifest: Mapping) -> str:
+    """What each precision costs and gives, as Markdown; the loss to fp32 where both were measured."""
+    figures, sizes = manifest.get("figures") or {}, manifest.get("precisions", {})
+    macros = {name: figures[name].get("macro", {}) for name in measured_precisions(figures)}
+    rows = ["| precision | onnx files | Dice | IoU | box recall | less Dice than fp32 | median time |"]
+    rows.append("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    whole = macros.get("fp32", {}).get("dice")
+    for name in sorted(sizes, key=precision_rank):
+        macro, time = macros.get(name, {}), figures.get(name, {}).get("total_ms_median")
+        loss = "-" if None in (whole, macro.get("dice")) or name == "fp32" else f"{whole - macro['dice']:.4f}"
+        row = [name, f"{sizes[name].get('bytes', 0) / 1e6:.1f} MB", *(_number(macro.get(key)) for key in _COLUMNS)]
+        rows.append(f"| {' | '.join([*row, loss, '-' if time is None else f'{time:.0f} ms'])} |")
+    missing = [name for name in sorted(sizes, key=precision_rank) if name not in macros]
+    if missing and macros:
+        rows += ["", f"Not measured on this split: {', '.join(missing)}."]
+    return "\n".join(rows)
+
+
 def fill(text: str, mark: str, content: str) -> str:
     """Put `content` between `<!-- mark -->` and `<!-- /mark -->` of a Markdown text; raises WeightsError without."""
     pattern = re.compile(rf"(<!-- {mark} -->\n).*?(<!-- /{mark} -->)", re.DOTALL)
@@ -166,7 +232,22 @@ def fill_readme(text: str, manifest: Mapping) -> str:
 
 
 def _numbers(cells: list[Mapping]) -> str:
-    return "".join(f" {cell[key]:.3f} |" if cell.get(key) is not None else " - |" for cell in cells for key in _COLUMNS)
+    return "".join(f" {_number(cell.get(key))} |" for cell in cells for key in _COLUMNS)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _terms(manifest: Mapping) -> str:
+    """The licence of the whole, and of the parts that came from elsewhere with one of their own."""
+    lines = [
+        f"The weights as a whole are under {manifest.get('license', 'CC-BY-NC-SA-4.0')}, the strictest of these terms.",
+        "The code is under Apache-2.0.",
+    ]
+    for part, source in manifest.get("licenses", {}).items():
+        lines += ["", f"The {part} is under {source['license']}, as its source: {source['source']}."]
+    return "\n".join(lines)
 
 
 def _trained_sources(manifest: Mapping) -> list[str]:

@@ -43,8 +43,11 @@ def check_manifest(path: Path, manifest: dict) -> None:
             raise WeightsError(f"{path}: {name} has no valid bytes and sha256.")
     if "config.json" not in files:
         raise WeightsError(f"{path}: does not list config.json.")
-    for part in ("precisions", "trained_on", "figures"):
+    for part in ("precisions", "trained_on", "figures", "licenses"):
         _expect(path, part, manifest.get(part, {}), dict)
+    for name, part in manifest.get("licenses", {}).items():
+        for key in ("license", "source"):
+            _expect(path, f"licenses.{name}.{key}", _expect(path, f"licenses.{name}", part, dict).get(key), str)
 
 
 def check_config(path: Path, config: dict) -> None:

@@ -124,6 +124,7 @@ def write_manifest(
     license: str = "CC-BY-NC-SA-4.0",
     notes: Mapping[str, str] | None = None,
     created: str | None = None,
+    licenses: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Release:
     """List every file of `folder` in its manifest.json, and open the result.
 
@@ -141,6 +142,8 @@ def write_manifest(
         A sentence a precision, such as `{"fp32": "Stored as float16, computed in float32."}`.
     created
         ISO date and time; now by default.
+    licenses
+        Of networks that came from elsewhere: `{"segmenter": {"license": "CC-BY-SA-4.0", "source": sentence}}`.
 
     Raises WeightsError for a file that does not belong into a release, such as a pickle.
     """
@@ -164,6 +167,7 @@ def write_manifest(
         "created": created or datetime.now(UTC).isoformat(timespec="seconds"),
         "revision": revision,
         "license": license,
+        **({"licenses": {name: dict(part) for name, part in licenses.items()}} if licenses else {}),
         "precisions": precisions,
         "files": files,
         "trained_on": dict(trained_on),

@@ -102,3 +102,63 @@ def test_training_runs_and_their_plots_are_shown(release_folder):
     assert "  python -m pipeline train detector --seed 3\n" in said
     assert "![training/detector.png](training/detector.png)" in said
     assert "Training runs" not in card(detector="by hand")
+
+
+def test_model_index_holds_every_figure_with_its_split(release_folder):
+    """By the specification's fields, read back by the client: `validate()` itself would ask the server."""
+    data = ModelCard(model_card(Release.open(release_folder))).data
+    assert data.model_name == "AutoMedSeg 0.1.0"
+    found = {(r.dataset_type, r.metric_name): r.metric_value for r in data.eval_results}
+    assert {r.dataset_split for r in data.eval_results} == {"test"}
+    assert {r.task_type for r in data.eval_results} == {"image-segmentation"}
+    assert found == {
+        ("kvasir_seg_polyp", "Dice, int8"): 0.75,
+        ("kvasir_seg_polyp", "IoU, int8"): 0.6,
+        ("kvasir_seg_polyp", "Box recall at IoU 0.5, int8"): 0.85,
+        ("msd_task04_hippocampus", "Dice, int8"): 0.85,
+        ("msd_task04_hippocampus", "IoU, int8"): 0.8,
+        ("all", "Dice, int8"): 0.8,
+        ("all", "IoU, int8"): 0.7,
+        ("all", "Box recall at IoU 0.5, int8"): 0.9,
+        ("all", "Median milliseconds an image, int8"): 150.4,
+        ("kvasir_seg_polyp", "Dice, fp32"): 0.76,
+        ("kvasir_seg_polyp", "IoU, fp32"): 0.61,
+        ("kvasir_seg_polyp", "Box recall at IoU 0.5, fp32"): 0.86,
+        ("all", "Dice, fp32"): 0.81,
+        ("all", "IoU, fp32"): 0.71,
+        ("all", "Box recall at IoU 0.5, fp32"): 0.91,
+    }
+    assert set(data.metrics) == {r.metric_type for r in data.eval_results}
+
+
+def test_without_figures_there_is_no_model_index(release_folder):
+    release = write_manifest(release_folder, version="0.1.0", revision="abc1234", trained_on={})
+    data = ModelCard(model_card(release)).data
+    assert data.eval_results is None
+    assert data.metrics is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "| kvasir_seg_polyp | polyp | 0.750 | 15 % | - | - |",
+        "| int8 | 0.0 MB | 0.800 | 0.700 | 0.900 | 0.0100 | 150 ms |",
+        "| fp32 | 0.0 MB | 0.810 | 0.710 | 0.910 | - | - |",
+        "from huggingface_hub import hf_hub_download",
+    ],
+)
+def test_card_shows_failures_and_what_quantization_costs(release_folder, line):
+    assert line in model_card(Release.open(release_folder)).splitlines()
+
+
+def test_card_names_its_repository_and_tag(release_folder):
+    card = model_card(Release.open(release_folder), "me/mine")
+    assert 'hf_hub_download("me/mine", "onnx/int8/detector.onnx", revision="v0.1.0")' in card
+    assert 'from_release("me/mine@v0.1.0", precision="int8")' in card
+
+
+def test_licence_of_a_part_from_elsewhere_is_carried(release_folder):
+    licences = {"segmenter": {"license": "CC-BY-SA-4.0", "source": "wanglab/MedSAM2@main"}}
+    made = write_manifest(release_folder, version="1.0.0", revision="abc", trained_on={}, licenses=licences)
+    assert made.manifest["licenses"] == licences
+    assert "The segmenter is under CC-BY-SA-4.0, as its source: wanglab/MedSAM2@main." in model_card(made)

@@ -34,7 +34,7 @@ def test_one_commit_and_its_tag(machine, loopback, folder):
     done = publish(machine, folder, "--private")
     assert done.returncode == 0, done.stderr
     repository = loopback.repositories[REPO]
-    initial, commit = repository.commits
+    _, commit = repository.commits
     assert repository.tags == {"v1.0.0": commit.oid}
     assert repository.private
     assert commit.title == "Version 1.0.0"
@@ -113,9 +113,7 @@ def test_stopped_before_its_tag_a_publication_goes_on(machine, loopback, folder)
         pytest.param("none", "hf_reader", "no such repository, and this token may not make one for 'user'", id="none"),
         pytest.param("public", "hf_reader", "because the token may not do that", id="a token that reads"),
         pytest.param("public", "hf_other", "because the token may not do that", id="another's repository"),
-        pytest.param(
-            "private", "hf_other", "the repository exists, but this token may not see it", id="not to be seen"
-        ),
+        pytest.param("private", "hf_other", "the repository exists, but this token may not see it", id="unseen"),
     ],
 )
 def test_permission_is_told_from_a_missing_repository(machine, loopback, folder, setup, token, says):
