@@ -57,6 +57,12 @@ def resolve_on_hub(reference: Reference) -> Release:
     return Release.open(folder, fetch=fetch, commit=folder.name)
 
 
+def fetch_file(reference: Reference, name: str) -> tuple[Path, str]:
+    """One file of any model repository, a release or not -> where it now is, and its commit. Raises WeightsError."""
+    path = _download(name, reference.repo, reference.revision or "main")
+    return path, path.parents[name.count("/")].name
+
+
 def _download(name: str, repo: str, revision: str) -> Path:
     """One file of a model repository -> its path in the Hub's cache."""
     asked = f"{repo}@{revision}"

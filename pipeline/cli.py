@@ -1,4 +1,5 @@
-"""The command line: python -m pipeline segment | prepare | train | features | export | quantize | scope.
+"""The command line: python -m pipeline segment | prepare | train | features | export | quantize | scope |
+import-medsam2.
 
 Only what the named command needs is imported: `segment` runs where torch is not installed.
 """
@@ -32,6 +33,7 @@ _BUILD_COMMANDS = {
     ("export",): ("pipeline.training.export", "write the trained networks as ONNX graphs"),
     ("scope",): ("pipeline.training.scope", "teach a release which images it knows"),
     ("quantize",): ("pipeline.training.quantize", "turn the ONNX graphs into INT8"),
+    ("import-medsam2",): ("pipeline.training.import_medsam2", "put an official MedSAM2 beside a release's detector"),
 }
 
 

@@ -201,6 +201,7 @@ def export_release(
     base: Release | None = None,
     nms_iou: float = NMS_IOU,
     training_weights: bool = True,
+    new_licenses: dict | None = None,
 ) -> Release:
     """Fill a release folder with fp32 graphs, config.json, float16 training weights (if wanted) and a manifest.
 
@@ -210,6 +211,8 @@ def export_release(
         {'detector' | 'segmenter': trained weights}. What is not here has to be in `base`.
     base
         Where the graphs (and training weights) of the other networks come from.
+    new_licenses
+        Of weights that came from elsewhere, as `write_manifest` takes them.
 
     A release that was there is replaced, its int8 graphs with it: they are of other weights.
     """
@@ -241,7 +244,9 @@ def export_release(
         plot_log(log, f"{name}, its last training", out / "training" / f"{name}.png")
     with replace_file(out / "config.json") as file:
         file.write(json.dumps(config, indent=2) + "\n")
-    return list_files(out, version=version, trained_on=trained_on | ({"runs": runs} if runs else {}))
+    licenses = base.manifest.get("licenses", {}) if base else {}
+    licenses = {name: part for name, part in licenses.items() if name not in weights} | (new_licenses or {})
+    return list_files(out, version=version, trained_on=trained_on | ({"runs": runs} if runs else {}), licenses=licenses)
 
 
 def _kept(base: Release | None, weights: dict[str, Path]) -> list[str]:
@@ -271,10 +276,11 @@ def _copy(module: nn.Module) -> dict[str, torch.Tensor]:
     return {key: value.clone() for key, value in module.state_dict().items()}
 
 
-def list_files(folder: Path, *, version: str, trained_on: dict) -> Release:
+def list_files(folder: Path, *, version: str, trained_on: dict, licenses: dict | None = None) -> Release:
     """Write the manifest of a release folder whose graphs are new, so without figures."""
     notes = {"fp32": "Stored as float16, computed in float32."}
-    return write_manifest(folder, version=version, revision=git_revision(), trained_on=trained_on, notes=notes)
+    made = {"version": version, "revision": git_revision(), "trained_on": trained_on}
+    return write_manifest(folder, **made, notes=notes, licenses=licenses)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

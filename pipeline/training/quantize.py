@@ -59,7 +59,7 @@ def quantize_release(folder: Path, prepared: Path, images: int = 32) -> tuple[Re
     calibration = pick_images(PreparedSplit.read(prepared, "train"), images, prepared / "train.json")
     sources = {name: release.file(f"onnx/fp32/{name}.onnx") for name in GRAPHS}
     # all of them, before any is written: a release holds a precision as a whole
-    graphs = {name: _quantize(name, source, calibration, release.config) for name, source in sources.items()}
+    graphs = {name: quantize_graph(name, source, calibration, release.config) for name, source in sources.items()}
     done = []
     for name, graph in graphs.items():
         target = folder / "onnx" / "int8" / f"{name}.onnx"
@@ -68,7 +68,8 @@ def quantize_release(folder: Path, prepared: Path, images: int = 32) -> tuple[Re
         sizes, times = (path.stat().st_size for path in paths), (_median_ms(path) for path in paths)
         done.append(Quantized(name, count_quantized(graph), tuple(sizes), tuple(times)))
     trained_on = release.manifest.get("trained_on", {})
-    return list_files(folder, version=release.version, trained_on=trained_on), done
+    licenses = release.manifest.get("licenses")
+    return list_files(folder, version=release.version, trained_on=trained_on, licenses=licenses), done
 
 
 def count_quantized(graph: onnx.ModelProto) -> int:
@@ -103,7 +104,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _quantize(name: str, source: Path, calibration: list[PreparedImage], config: dict) -> onnx.ModelProto:
+def quantize_graph(name: str, source: Path, calibration: list[PreparedImage], config: dict) -> onnx.ModelProto:
+    """One fp32 graph of a release -> its int8 graph. Only the detector needs the images. Raises InputError."""
     with tempfile.TemporaryDirectory() as temporary, _quiet():
         plain = _preprocess(source, Path(temporary) / source.name)
         if name in _FLOAT_GRAPHS:

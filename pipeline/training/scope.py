@@ -100,7 +100,8 @@ def add_scope(folder: Path, features: Features) -> tuple[Release, float]:
     with replace_file(folder / "config.json") as file:
         file.write(json.dumps(release.config | {"scope": {"limit": limit}}, indent=2) + "\n")
     trained_on = release.manifest.get("trained_on", {})
-    return list_files(folder, version=release.version, trained_on=trained_on), limit
+    licenses = release.manifest.get("licenses")
+    return list_files(folder, version=release.version, trained_on=trained_on, licenses=licenses), limit
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

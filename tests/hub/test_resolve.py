@@ -88,3 +88,12 @@ def test_hub_errors_are_one_line(machine, commit, weights, environment, says):
     assert done.returncode == 2
     assert says in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_any_file_is_fetched_with_its_commit(machine, loopback):
+    commit = loopback.add("user/official", {"nested/weights.pt": b"tensors"})
+    code = "from hub.reference import Reference as R; from hub.resolve import fetch_file as f"
+    done = machine.run("-c", f"{code}; path, commit = f(R('user/official'), 'nested/weights.pt'); print(path, commit)")
+    path, found = done.stdout.split()
+    assert Path(path).read_bytes() == b"tensors"
+    assert found == commit
