@@ -31,6 +31,7 @@ Any graph, without this project's code:
 ```python
 import onnxruntime
 from huggingface_hub import hf_hub_download
+
 session = onnxruntime.InferenceSession(hf_hub_download("{repo}", "{graph}", revision="v{version}"))
 ```
 
