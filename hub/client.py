@@ -55,8 +55,9 @@ def plain_errors(asked: str, doing: str) -> Iterator[None]:
         raise WeightsError(f"{asked}: HF_HUB_OFFLINE is set, and this needs the Hub; unset it.") from error
     except errors.HfHubHTTPError as error:
         raise WeightsError(f"{asked}: {_refusal(error, doing)}") from error
-    # HTTPError is the HTTP client's own base class: a connection that breaks. RuntimeError wraps what an upload raised.
-    except (errors.HFValidationError, errors.HTTPError, OSError, RuntimeError) as error:
+    # HTTPError is the HTTP client's own base class: a connection that breaks. RuntimeError wraps what an upload raised,
+    # ValueError says that an answer or a name is malformed.
+    except (errors.HTTPError, errors.XetDownloadError, OSError, RuntimeError, ValueError) as error:
         if isinstance(error, WeightsError):
             raise
         raise WeightsError(f"{asked}: {_broken(error, doing)}") from error
@@ -84,7 +85,8 @@ def _broken(error: BaseException, doing: str) -> str:
         return _refusal(cause, doing)
     if isinstance(cause, OSError) and cause.errno == errno.ENOSPC:
         return f"{doing}: the disk is full; free some space, or let HF_HOME name another disk, then run again."
-    return f"{doing} ({_first_line(cause)}); run again to go on."
+    again = "" if isinstance(cause, ValueError) else "; run again to go on"
+    return f"{doing} ({_first_line(cause)}){again}."
 
 
 def _first_line(error: object) -> str:

@@ -194,6 +194,9 @@ def _create(api: HfApi, repo: str, private: bool) -> str:
         try:
             api.create_repo(repo, private=private)
         except errors.HfHubHTTPError as error:
+            if status_of(error) == CONFLICT and _state(api, repo)[0]:
+                said = "someone else made the repository while this ran; look at what is there, then run again"
+                raise WeightsError(f"{repo}: {said}.") from error
             if status_of(error) == CONFLICT:
                 said = f"the repository exists, but this token may not see it; {LOGIN} as someone who may"
                 raise WeightsError(f"{repo}: {said}.") from error

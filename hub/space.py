@@ -58,13 +58,15 @@ def publish_space(api: HfApi, repo: str, files: dict[str, bytes], *, private: bo
     with plain_errors(repo, "the Space could not be published"):
         api.create_repo(repo, repo_type="space", space_sdk="gradio", private=private, exist_ok=True)
         refs = api.list_repo_refs(repo, repo_type="space")
-        parent = next(branch.target_commit for branch in refs.branches if branch.name == "main")
-        there = api.list_repo_tree(repo, repo_type="space", recursive=True, revision=parent)
+        heads = [branch.target_commit for branch in refs.branches if branch.name == "main"]
+        if not heads:
+            raise WeightsError(f"{repo}: the Space has no main branch; expected one, which every Space starts with.")
+        there = api.list_repo_tree(repo, repo_type="space", recursive=True, revision=heads[0])
         gone = [entry.path for entry in there if isinstance(entry, RepoFile) and entry.path not in files]
         operations = [CommitOperationAdd(name, content) for name, content in files.items()]
         operations += [CommitOperationDelete(name) for name in gone if name != ".gitattributes"]
         message = "The page, as it is in its repository"
-        api.create_commit(repo, operations, repo_type="space", commit_message=message, parent_commit=parent)
+        api.create_commit(repo, operations, repo_type="space", commit_message=message, parent_commit=heads[0])
     return f"{api.endpoint}/spaces/{repo}"
 
 

@@ -73,6 +73,7 @@ class LoopbackHub(ThreadingHTTPServer):
         self.log: list[str] = []
         self.cut_downloads: list[int] = []  # of the next large downloads, after so many bytes each
         self.cut_uploads: list[int] = []  # of the next large uploads
+        self.before_create: Callable[[], object] = lambda: None
         self.before_commit: Callable[[], object] = lambda: None
         self.before_tag: Callable[[], object] = lambda: None
 
@@ -261,6 +262,7 @@ class Handler(BaseHTTPRequestHandler):
         repo = f"{owner}/{asked['name']}"
         if user is None:
             raise Answer(401, message="Invalid username or password.")
+        self.server.before_create()
         address = f"{self.server.url}/{'' if kind == 'models' else kind + '/'}{repo}"
         with self.server.lock:
             if (kind, repo) in self.server.repositories:

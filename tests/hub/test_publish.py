@@ -147,6 +147,17 @@ def test_of_two_publishers_at_once_one_is_told_of_the_conflict(machine, loopback
     assert loopback.content("user/weights", tag, "manifest.json") == (winner / "manifest.json").read_bytes()
 
 
+def test_of_two_that_make_the_repository_at_once_one_is_told(machine, loopback, folder):
+    both = threading.Barrier(2)
+    loopback.before_create = lambda: both.wait(60)
+    processes = [machine.start("-m", "hub", "publish", "--repo", "user/weights", folder) for _ in range(2)]
+    said = [process.communicate(timeout=120)[1] for process in processes]
+    codes = [process.returncode for process in processes]
+    assert sorted(codes) == [0, 2], said
+    assert "user/weights: someone else made the repository while this ran" in said[codes.index(2)]
+    assert len(loopback.repositories[REPO].commits) == 2
+
+
 def test_tag_that_another_took_meanwhile_stays_theirs(machine, loopback, folder):
     theirs = loopback.add("user/weights", {".gitattributes": b""})
     loopback.before_tag = lambda: loopback.repositories[REPO].tags.setdefault("v1.0.0", theirs)

@@ -7,7 +7,7 @@ import ast
 import pytest
 import yaml
 
-from tests.hub.conftest import ROOT, contents, make_release
+from tests.hub.conftest import ROOT, Machine, contents, make_release
 
 
 @pytest.fixture
@@ -62,3 +62,32 @@ def test_space_errors_are_one_line(machine, commit, weights, token, says):
     assert done.returncode == 2
     assert says in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_space_starts_from_its_files_and_the_preloaded_weights_alone(machine, loopback, tmp_path):
+    commit = loopback.add("user/real", contents(ROOT / "hub" / "embedded"), tag="v1.0.0")
+    assert machine.hub("space", "user/page", "--weights", "user/real@v1.0.0").returncode == 0
+    files = loopback.repositories["spaces", "user/page"].find("main").files
+    for name, (_, content, _, _) in files.items():
+        (tmp_path / "space" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "space" / name).write_bytes(content)
+    matter = yaml.safe_load(files["README.md"][1].decode().split("---\n")[1])
+    repo, names, pinned = matter["preload_from_hub"][0].split()
+    assert pinned == commit
+    fetch = "import sys; from huggingface_hub import hf_hub_download as f; repo, names, commit = sys.argv[1:]"
+    fresh = Machine(loopback, tmp_path / "fresh")
+    done = fresh.run("-c", f"{fetch}\nfor n in names.split(','): f(repo, n, revision=commit)", repo, names, pinned)
+    assert done.returncode == 0, done.stderr
+    # as the Space's machine does, but for serving: the page is built, and a first image is segmented
+    start = """
+import runpy, app, numpy
+from pipeline import AutoSegmenter
+def launch(page, **_):
+    found = AutoSegmenter.from_release(sys.argv[2], threads=1)(numpy.zeros((64, 64, 3), numpy.uint8))
+    print("page", type(page).__name__, found.weights["commit"])
+app.launch = launch
+runpy.run_path("space.py")
+"""
+    command = ["-c", f"import os, sys; os.chdir({str(tmp_path / 'space')!r}); sys.path[0] = os.getcwd(){start}"]
+    done = fresh.run(*command, HF_HUB_OFFLINE="1", GRADIO_ANALYTICS_ENABLED="False")
+    assert done.stdout.splitlines()[-1:] == [f"page Blocks {commit}"], done.stderr
