@@ -74,6 +74,7 @@ class LoopbackHub(ThreadingHTTPServer):
         self.cut_downloads: list[int] = []  # of the next large downloads, after so many bytes each
         self.cut_uploads: list[int] = []  # of the next large uploads
         self.before_create: Callable[[], object] = lambda: None
+        self.before_upload: Callable[[str], object] = lambda sha256: None
         self.before_commit: Callable[[], object] = lambda: None
         self.before_tag: Callable[[], object] = lambda: None
 
@@ -309,6 +310,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_json({"transfer": "basic", "objects": told})
 
     def upload(self, sha256: str):
+        self.server.before_upload(sha256)
         cut = self.server.cut_uploads.pop(0) if self.server.cut_uploads else None
         content = self.read_body(cut)
         if hashlib.sha256(content).hexdigest() != sha256:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 
 import pytest
 
@@ -175,16 +176,28 @@ def test_upload_that_is_cut_is_sent_again(machine, loopback, folder):
     )
 
 
-def test_publisher_that_is_killed_leaves_nothing_and_goes_on(machine, loopback, folder):
+def test_publisher_that_is_killed_while_it_uploads_goes_on_where_it_was(machine, loopback, folder):
+    arrived = []
+
+    def kill_at_the_second(sha256: str) -> None:
+        arrived.append(sha256)
+        if sha256 != arrived[0]:
+            while not loopback.large:  # the first one is stored
+                time.sleep(0.01)
+            process.kill()
+            raise ConnectionError
+
+    loopback.before_upload = kill_at_the_second
     process = machine.start("-m", "hub", "publish", "--repo", "user/weights", folder)
-    loopback.before_commit = process.kill
     process.communicate(timeout=120)
-    loopback.before_commit = lambda: None
-    loopback.repositories[REPO].commits[1:] = []  # the server had it all, and yet the publisher was gone
-    loopback.repositories[REPO].tags.clear()
+    assert list(loopback.large) == arrived[:1]
+    assert len(loopback.repositories[REPO].commits) == 1, "only the first commit, which the Hub makes"
+    loopback.before_upload = lambda sha256: None
     loopback.log.clear()
     assert publish(machine, folder).returncode == 0
-    assert not [line for line in loopback.log if line.startswith("PUT")], "large files are there already"
+    sent = {line.split("/upload/")[1] for line in loopback.log if line.startswith("PUT")}
+    assert sent, "the one that was cut"
+    assert arrived[0] not in sent, "it is there already"
     assert list(loopback.repositories[REPO].tags) == ["v1.0.0"]
 
 
