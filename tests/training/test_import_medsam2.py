@@ -11,6 +11,7 @@ pytestmark = pytest.mark.training
 from hub import Release, resolve  # noqa: E402
 from pipeline import AutoSegmenter  # noqa: E402
 from pipeline.cli import main  # noqa: E402
+from tests.hub.conftest import Machine, loopback  # noqa: E402, F401
 
 BOX = np.array([[100, 100, 300, 260]], np.float32)
 
@@ -77,3 +78,16 @@ def test_what_is_no_checkpoint_is_one_sentence(random_weights, tmp_path, capsys,
     assert says in err
     assert err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_checkpoint_is_fetched_from_the_hub_and_its_commit_recorded(loopback, checkpoint, imported, tmp_path):  # noqa: F811
+    commit = loopback.add("wanglab/MedSAM2", {"MedSAM2_latest.pt": checkpoint.read_bytes()})
+    machine, out = Machine(loopback, tmp_path / "hf"), tmp_path / "out"
+    done = machine.run("-m", "pipeline", "import-medsam2", "--repo", "wanglab/MedSAM2", "--out", out)
+    assert done.returncode == 0, done.stderr
+    release = Release.open(out)
+    assert release.manifest["licenses"]["segmenter"]["source"].startswith(
+        f"wanglab/MedSAM2@{commit}, MedSAM2_latest.pt, sha256 "
+    )
+    encoder = "onnx/fp32/image_encoder.onnx"
+    assert release.manifest["files"][encoder]["bytes"] == imported.manifest["files"][encoder]["bytes"]
