@@ -41,9 +41,10 @@ footer { padding-bottom: 36px; }
 #examples .caption-label { left: 0; right: 0; bottom: 0; max-width: 100%; padding: 2px 4px; white-space: normal;
                            font-size: 11px; line-height: 1.3; text-align: center; border-radius: 0; }
 #overlay .image-container:not(:fullscreen) img { max-height: 75vh; object-fit: contain; }
-#timings table { width: 100%; font-size: 12px; border-collapse: collapse; }
+#timings table { width: 100%; font-size: 12px; border: 0 !important; }
 #timings caption { text-align: left; padding-top: 8px; }
-#timings :is(th, td) { padding: 2px 5px; border: 0; overflow-wrap: normal; word-break: normal; text-align: left; }
+#timings :is(th, td) { padding: 2px 5px; border: 0 !important; text-align: left; }
+#timings :is(th, td) { overflow-wrap: normal; word-break: normal; }
 #timings :is(th, .ms) { width: 1%; white-space: nowrap; }
 #timings .ms { text-align: right; font-variant-numeric: tabular-nums; }
 #timings .bar { height: 10px; min-width: 1px; background: #0072b2; }
@@ -55,8 +56,6 @@ footer { padding-bottom: 36px; }
 _THEME = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
 _LAUNCH = {"css": _CSS, "theme": _THEME, "max_file_size": "400mb", "run_history": False, "enable_monitoring": False}
 _HOUR = 3600
-#: Images whose timings are kept, to compare the precisions that were used on them.
-_REMEMBERED_IMAGES = 256
 
 
 def build_page(weights: str = "embedded", examples: list[Example] | None = None) -> gr.Blocks:
@@ -75,11 +74,6 @@ def build_page(weights: str = "embedded", examples: list[Example] | None = None)
     @functools.cache
     def segmenter(precision: str) -> AutoSegmenter:
         return AutoSegmenter.from_release(weights, precision)
-
-    @functools.lru_cache(maxsize=_REMEMBERED_IMAGES)
-    def first_runs(image: str) -> dict[str, dict[str, float]]:
-        """Precision -> timings of an uploaded file; not `gr.State`, which would hold a connection open per page."""
-        return {}
 
     def run_with(chosen: AutoSegmenter, image: str, classes: list[str], min_score: float):
         try:
@@ -100,20 +94,23 @@ def build_page(weights: str = "embedded", examples: list[Example] | None = None)
         both = segmenter(precision), segmenter(other)
         return compare(Path(image), both, lambda chosen, path: run_with(chosen, str(path), classes, min_score))
 
-    def show(image: str | None, precision: str, classes: list[str], min_score: float):
+    def show(image: str | None, precision: str, classes: list[str], min_score: float, runs: dict | None):
         if image is None:
-            return "", None, [], "", None, None, None, ""
+            return "", None, [], "", None, None, None, "", None
+        seen = runs["times"] if runs and runs["image"] == image else {}
         try:
+            if precision not in seen:  # a run that took a kept embedding would pass for a faster precision
+                segmenter(precision).forget_embeddings()
             scan, segmentation = run(image, precision, classes, min_score)
         except (InputError, WeightsError) as error:
-            return _refused(error), None, [], "", None, None, None, ""
+            return _refused(error), None, [], "", None, None, None, "", None
         pixels, regions = layers(scan.pixels, segmentation)
         coloured = gr.AnnotatedImage(value=(pixels, regions), color_map=_colours(segmentation))
         record = segmentation.to_json(Path(image).name)
-        runs = first_runs(image)
-        runs.setdefault(precision, record["timings_ms"])
-        costs = costs_html(record["timings_ms"], release.manifest["precisions"][precision]["bytes"], runs)
-        return _status(segmentation), coloured, _rows(record), costs, None, None, None, ""
+        seen = {**seen, precision: seen.get(precision, record["timings_ms"])}
+        costs = costs_html(record["timings_ms"], release.manifest["precisions"][precision]["bytes"], seen)
+        runs = {"image": image, "times": seen}
+        return _status(segmentation), coloured, _rows(record), costs, None, None, None, "", runs
 
     def segment(image: str | None, precision: str, classes: list[str], min_score: float):
         """Find and outline regions in one image. Research software, not a medical device.
@@ -213,12 +210,13 @@ def build_page(weights: str = "embedded", examples: list[Example] | None = None)
                 min_score = gr.Slider(0, 1, own_score, step=0.01, label="Minimum score",
                                       info="Where it starts, each class has its own threshold.")  # fmt: skip
         gr.HTML(NOTICE, elem_id="notice")
-        compared = gr.JSON(visible=False)
+        # Not gr.State, which keeps a connection open for each page: a browser has six for all of its tabs.
+        runs, compared = gr.JSON(visible=False), gr.JSON(visible=False)
 
         inputs = [image, precision, classes, min_score]
         gr.on(
             [image.change, precision.change, classes.change, min_score.change],
-            show, inputs, [status, overlay, table, timings, record, files, both, comparison],
+            show, [*inputs, runs], [status, overlay, table, timings, record, files, both, comparison, runs],
             trigger_mode="always_last", api_visibility="private", concurrency_id="networks", concurrency_limit=1,
         )  # fmt: skip
         show_json.click(segment, inputs, record, api_name="segment", concurrency_id="networks", concurrency_limit=1)
