@@ -10,6 +10,7 @@ COPY requirements.txt .
 RUN pip install --no-cache-dir -r requirements.txt
 
 COPY LICENSE app.py ./
+COPY page page
 COPY hub hub
 COPY pipeline pipeline
 

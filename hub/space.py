@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 #: What the page needs of the repository; the embedded weights stay behind.
 _FILES = ("app.py", "requirements.txt", "LICENSE")
-_PACKAGES = ("pipeline", "hub")
+_PACKAGES = ("page", "pipeline", "hub")
 _LEFT_OUT = ("pipeline/training/", "pipeline/datasets/", "hub/embedded/")
 _START = "space.py"
 

@@ -17,13 +17,11 @@ from hub import Release, resolve
 from pipeline.detector import Detector
 from pipeline.errors import InputError
 from pipeline.geometry import Resize
-from pipeline.results import Detections, Segmentation, Timings
+from pipeline.results import REGION_ID, REGION_LABEL, Detections, Segmentation, Timings
 from pipeline.scan import Scan, read_scan
 from pipeline.scope import Scope
 from pipeline.segmenter import Embedding, Segmenter
 
-#: Class id and label of a box that a person drew.
-REGION_ID, REGION_LABEL = 255, "region"
 #: Embeddings kept for corrections on the same image, 4 MB each.
 _KEPT_EMBEDDINGS = 4
 
@@ -146,6 +144,11 @@ class AutoSegmenter:
             out_of_scope=out_of_scope,
             timings=_timings(start, read_done, detect_done, embed_done, decode_done, end),
         )
+
+    def forget_embeddings(self) -> None:
+        """Drop what is kept of the last images, so that the next run is measured whole."""
+        with self._lock:
+            self._embeddings.clear()
 
     def _embed(self, pixels: np.ndarray, resize: Resize) -> Embedding:
         """The image's embedding; from the last few images if it is one of them."""

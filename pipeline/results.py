@@ -10,6 +10,8 @@ from pycocotools import mask as coco_mask
 
 from pipeline.geometry import Resize, xyxy_to_xywh
 
+#: Class id and label of a box that a person drew.
+REGION_ID, REGION_LABEL = 255, "region"
 #: What `out_of_scope` says to a person.
 OUT_OF_SCOPE = "This image is unlike all that these weights know: do not rely on what was found."
 #: Rows of a mask that are expanded at once: keeps a 12000x9000 image's masks from filling the memory.

@@ -20,6 +20,7 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
+from pycocotools.coco import COCO
 
 from pipeline.phantoms import write_phantoms
 from pipeline.results import OUT_OF_SCOPE
@@ -155,12 +156,29 @@ def test_the_api_reads_no_file_of_the_server(url, files):
 
 
 def test_the_api_is_documented(client):
-    [(name, endpoint)] = client.view_api(return_format="dict")["named_endpoints"].items()
-    assert name == "/segment"
-    assert [parameter["parameter_name"] for parameter in endpoint["parameters"]] == [
-        *("image", "precision", "classes", "min_score")
-    ]  # fmt: skip
-    assert [parameter["parameter_has_default"] for parameter in endpoint["parameters"]] == [False, True, True, True]
+    endpoints = client.view_api(return_format="dict")["named_endpoints"]
+    asked = {
+        name: [(given["parameter_name"], given["parameter_has_default"]) for given in endpoint["parameters"]]
+        for name, endpoint in endpoints.items()
+    }
+    options = [("classes", True), ("min_score", True)]
+    assert asked == {
+        "/segment": [("image", False), ("precision", True), *options],
+        "/compare": [("image", False), ("precision", True), ("other", True), *options],
+    }
+
+
+def test_precisions_are_compared(client, files):
+    image = handle_file(str(files["Phantom: chest X-ray"]))
+    found = client.predict(image=image, min_score=0.06, api_name="/compare")
+    assert found["precisions"] == ["int8", "fp32"]
+    assert found["dice"] and all(0 <= value <= 1 for value in found["dice"].values())
+    assert found["mean_dice"] == pytest.approx(np.mean(list(found["dice"].values())), abs=1e-4)
+    int8, fp32 = (times["total"] for times in found["timings_ms"])
+    assert found["speed_ratio"] == pytest.approx(fp32 / int8, abs=0.01)
+    assert found["weights_bytes"][0] < found["weights_bytes"][1]
+    same = client.predict(image=image, min_score=0.06, other="int8", api_name="/compare")
+    assert set(same["dice"].values()) == {1.0}
 
 
 def test_importing_the_page_starts_nothing_and_opens_no_weights():
@@ -258,12 +276,103 @@ def test_an_upload_shows_its_regions(visit, files, tmp_path):
     page.wait_for_selector("#overlay img", timeout=60_000)
     visit.wait_for("found.")
     assert page.eval_on_selector("#overlay img", "image => [image.naturalWidth, image.naturalHeight]") == [512, 512]
-    header = page.locator("#timings th").all_inner_texts()
-    times = page.locator("#timings td").all_inner_texts()
+    header = page.locator("#stages th").all_inner_texts()
+    times = page.locator("#stages .ms").all_inner_texts()
     assert header == ["read", "detect", "embed", "decode", "post", "total"]
     assert int(times[-1]) > 0
+    assert "Weights 52 MB, process" in page.inner_text("#facts")
+    assert page.locator("#runs").count() == 0
     page.screenshot(path=tmp_path / "upload.png", full_page=True)
     visit.check()
+
+
+@pytest.mark.data
+@pytest.mark.browser
+def test_a_real_image_shows_its_regions(visit, tmp_path):
+    if "AUTOMEDSEG_DATA" not in os.environ:
+        pytest.skip("AUTOMEDSEG_DATA is not set")
+    path = sorted(Path(os.environ["AUTOMEDSEG_DATA"], "hc18_fetal_head", "images").iterdir())[0]
+    visit.upload(path)
+    visit.wait_for("found.")
+    visit.wait_for("1 fetal_head")
+    with Image.open(path) as image:
+        assert visit.page.eval_on_selector("#overlay img", "image => image.naturalWidth") == image.width
+    visit.page.screenshot(path=tmp_path / "real.png", full_page=True)
+    visit.check()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", ["Phantom: chest X-ray", "NIfTI"])
+def test_files_to_take_away_open_and_say_what_the_api_says(visit, client, files, name, tmp_path):
+    page = visit.page
+    visit.upload(files[name])
+    visit.wait_for("found.")
+    page.get_by_role("button", name="Files to take away").click()
+    page.get_by_role("button", name="Make the files").click()
+    page.wait_for_selector("#files a[download]", timeout=60_000)
+    taken = {}
+    for link in page.locator("#files a[download]").all():
+        with page.expect_download() as download:
+            link.click()
+        kept = tmp_path / download.value.suggested_filename
+        download.value.save_as(kept)
+        taken[kept.name] = kept
+    stem = files[name].name.partition(".")[0]
+    ends = ["_mask.png", "_overlay.png", ".json", "_coco.json", *(["_seg.nii.gz"] if name == "NIfTI" else [])]
+    assert sorted(taken) == sorted(stem + end for end in ends)
+    expected = client.predict(image=handle_file(str(files[name])), api_name="/segment")
+    record = json.loads(taken[f"{stem}.json"].read_text("utf-8"))
+    assert record | {"timings_ms": None} == expected | {"timings_ms": None}
+    labels = np.asarray(Image.open(taken[f"{stem}_mask.png"]))
+    assert set(np.unique(labels)) == {0, *(found["class_id"] for found in expected["detections"])}
+    with Image.open(taken[f"{stem}_overlay.png"]) as overlay:
+        assert overlay.size == labels.shape[::-1]
+    coco = COCO(taken[f"{stem}_coco.json"])
+    assert [note["segmentation"] for note in coco.dataset["annotations"]] == [
+        found["rle"] for found in expected["detections"]
+    ]
+    page.screenshot(path=tmp_path / "files.png", full_page=True)
+    if name == "NIfTI":
+        volume = nibabel.load(taken[f"{stem}_seg.nii.gz"])
+        assert np.array_equal(volume.affine, nibabel.load(files[name]).affine)
+        assert np.array_equal(np.asarray(volume.dataobj), labels[::-1, ::-1].T)
+    visit.check()
+
+
+@pytest.mark.browser
+def test_precisions_are_compared_side_by_side(visit, files, tmp_path):
+    page = visit.page
+    visit.upload(files["Phantom: chest X-ray"])
+    visit.wait_for("found.")
+    page.get_by_role("button", name="Compare precisions").click()
+    page.get_by_role("button", name="Compare", exact=True).click()
+    page.wait_for_selector("#comparison li", timeout=60_000)
+    assert page.locator("#slider img").count() == 2
+    assert "FP32 takes" in page.inner_text("#comparison")
+    page.screenshot(path=tmp_path / "comparison.png", full_page=True)
+    page.get_by_label("FP32").last.check()
+    page.wait_for_selector("#runs", timeout=60_000)
+    assert page.locator("#runs th").all_inner_texts() == ["INT8", "FP32"]
+    page.screenshot(path=tmp_path / "runs.png", full_page=True)
+    # a comparison of another run does not stay
+    page.wait_for_function("document.querySelectorAll('#slider img').length === 0")
+    visit.check()
+
+
+@pytest.mark.browser
+def test_twenty_uploads_at_once_are_all_answered(browser, url, files):
+    contexts = [browser.new_context() for _ in range(4)]
+    pages = [context.new_page() for context in contexts for _ in range(5)]
+    for page in pages:
+        page.goto(url)
+        page.wait_for_selector("#examples img")
+        page.wait_for_load_state("networkidle")
+    for page in pages:
+        page.set_input_files("input[type=file]", str(files["Phantom: chest X-ray"]))
+    for page in pages:
+        page.get_by_text("found.").first.wait_for(timeout=120_000)
+    for context in contexts:
+        context.close()
 
 
 @pytest.mark.browser

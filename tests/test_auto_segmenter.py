@@ -185,6 +185,13 @@ def test_only_the_last_images_are_kept(segment, pixels, encoder):
     assert encoder.runs == 6
 
 
+def test_what_is_kept_can_be_forgotten(segment, pixels, encoder):
+    segment(pixels, boxes=[BOX])
+    segment.forget_embeddings()
+    segment(pixels, boxes=[BOX])
+    assert encoder.runs == 2
+
+
 def test_same_pixels_of_another_shape_are_another_image(segment, encoder):
     flat = np.full((100, 200, 3), 90, np.uint8)
     assert segment(flat, boxes=[[0, 0, 50, 50]]).size == (100, 200)

@@ -60,7 +60,7 @@ def cases(paths: list[Path]) -> list:
 
 @pytest.mark.parametrize("path", cases(HUB))
 def test_hub_knows_nothing_of_models(path):
-    assert uses(path, ["app", "eval", "pipeline", "numpy", *BUILD_ONLY]) == []
+    assert uses(path, ["app", "page", "eval", "pipeline", "numpy", *BUILD_ONLY]) == []
 
 
 @pytest.mark.parametrize("path", cases(HUB))
@@ -70,7 +70,7 @@ def test_hub_loads_the_client_and_onnxruntime_only_when_asked(path):
 
 @pytest.mark.parametrize("path", cases(PIPELINE))
 def test_pipeline_does_not_point_back(path):
-    assert uses(path, ["app", "eval", "gradio", "huggingface_hub"]) == []
+    assert uses(path, ["app", "page", "eval", "gradio", "huggingface_hub"]) == []
 
 
 @pytest.mark.parametrize("path", cases(INFERENCE))
@@ -80,12 +80,14 @@ def test_inference_needs_nothing_of_the_build_environment(path):
     assert uses(path, [*BUILD_ONLY, *BUILD_PACKAGES], top_level_only=command_line) == []
 
 
-@pytest.mark.parametrize("path", cases(sources("app.py")))
+@pytest.mark.parametrize("path", cases(sources("app.py", "page/**/*.py")))
 def test_page_shows_what_the_pipeline_gives(path):
     assert uses(path, ["eval", "huggingface_hub", "onnxruntime", *BUILD_ONLY, *BUILD_PACKAGES]) == []
 
 
-@pytest.mark.parametrize("path", cases(sources("*.py", "hub/**/*.py", "pipeline/**/*.py", "eval/**/*.py")))
+@pytest.mark.parametrize(
+    "path", cases(sources("*.py", "hub/**/*.py", "page/**/*.py", "pipeline/**/*.py", "eval/**/*.py"))
+)
 def test_nothing_is_pickled(path):
     assert uses(path, ["pickle", "cPickle", "dill", "joblib", "shelve", "marshal"]) == []
 

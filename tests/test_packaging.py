@@ -16,7 +16,7 @@ IGNORED = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
 
 def test_what_is_copied_exists_and_is_let_through():
     copied = [name for line in re.findall(r"^COPY (.+) \S+$", DOCKERFILE, re.MULTILINE) for name in line.split()]
-    assert sorted(copied) == ["LICENSE", "app.py", "hub", "pipeline", "requirements.txt"]
+    assert sorted(copied) == ["LICENSE", "app.py", "hub", "page", "pipeline", "requirements.txt"]
     assert IGNORED[0] == "*"
     for name in copied:
         assert (ROOT / name).exists()

@@ -39,13 +39,8 @@ def read(path: Path) -> Scan:
     Colours are taken as they are.
     """
     try:
-        with path.open("rb") as file:
-            zipped = file.read(2) == b"\x1f\x8b"
-        with gzip.open(path) if zipped else path.open("rb") as stream:
-            second = b"\x02" in stream.read(4)  # 540, the length of NIfTI-2's header, is 0x21c; NIfTI-1's is 0x15c
-            stream.seek(0)
-            image = (nibabel.Nifti2Image if second else nibabel.Nifti1Image).from_stream(stream)
-            scan = _read_slice(path, image)
+        with _open(path) as stream:
+            scan = _read_slice(path, _image(stream))
             while stream.read(_CHUNK):  # gzip compares its checksum at the end of the file
                 pass
             return scan
@@ -53,6 +48,38 @@ def read(path: Path) -> Scan:
         raise
     except (*DAMAGE, HeaderDataError, ImageFileError, WrapStructError):
         raise damaged(path, "NIfTI") from None
+
+
+def label_map_as_stored(path: Path, label_map: np.ndarray) -> nibabel.Nifti1Image:
+    """The label map of a file that `read` has read, uint8 (H, W), with the file's own axes, shape and affine.
+
+    The way back of `read`: a viewer lays the result over the file, voxel on voxel.
+    """
+    with _open(path) as stream:
+        image = _image(stream)
+    axes = _axes(image.affine)
+    shape = _slice_shape(path, image)
+    across = int(axes[2 - shape[::-1].index(1), 0])
+    volume = np.moveaxis(label_map.swapaxes(0, 1)[::-1, ::-1][None], 0, across)
+    back = nibabel.orientations.ornt_transform(np.array([[0, 1], [1, 1], [2, 1]]), axes)
+    stored = nibabel.apply_orientation(volume, back).reshape(image.shape)
+    labels = type(image)(np.ascontiguousarray(stored), image.affine)
+    labels.header.set_xyzt_units(image.header.get_xyzt_units()[0])
+    for name in ("qform_code", "sform_code"):  # which space the affine leads to
+        labels.header[name] = image.header[name]
+    return labels
+
+
+def _open(path: Path):
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path) if zipped else path.open("rb")
+
+
+def _image(stream) -> nibabel.Nifti1Image:
+    second = b"\x02" in stream.read(4)  # 540, the length of NIfTI-2's header, is 0x21c; NIfTI-1's is 0x15c
+    stream.seek(0)
+    return (nibabel.Nifti2Image if second else nibabel.Nifti1Image).from_stream(stream)
 
 
 def _read_slice(path: Path, image: nibabel.Nifti1Image) -> Scan:

@@ -1,0 +1,1 @@
+"""The parts of the page that `app.py` puts together. Nothing here runs a network by itself: pipeline/ does."""

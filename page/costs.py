@@ -1,0 +1,60 @@
+"""What an answer cost: a bar a stage, the weights' size, this process' memory, and each precision used so far."""
+
+from __future__ import annotations
+
+import sys
+from html import escape
+from pathlib import Path
+
+_STAGES = ("read", "detect", "embed", "decode", "post", "total")
+_MEMORY_FILE = Path("/proc/self/status")
+
+
+def costs_html(timings: dict[str, float], weights_bytes: int, runs: dict[str, dict[str, float]]) -> str:
+    """A table of the stages of `timings` (milliseconds) with a bar each, then what else the answer cost.
+
+    Parameters
+    ----------
+    timings
+        Milliseconds of read, detect, embed, decode, post and total.
+    weights_bytes
+        Of the precision's graphs.
+    runs
+        Precision -> the timings of its first run on this image; they are compared where there are two.
+    """
+    total = max(timings["total"], 1e-9)
+    stages = "".join(_bar(stage, timings[stage], timings[stage] / total) for stage in _STAGES)
+    memory = memory_bytes()
+    facts = f"Weights {weights_bytes / 1e6:.0f} MB" + (f", process {memory / 1e6:.0f} MB" if memory else "")
+    return f'<table id="stages"><caption>Milliseconds</caption>{stages}</table><p id="facts">{facts}</p>{_runs(runs)}'
+
+
+def _runs(runs: dict[str, dict[str, float]]) -> str:
+    if len(runs) < 2:
+        return ""
+    slowest = max(max(times["total"] for times in runs.values()), 1e-9)
+    rows = "".join(
+        _bar(precision.upper(), times["total"], times["total"] / slowest) for precision, times in runs.items()
+    )
+    return f'<table id="runs"><caption>First run of each precision on this image, milliseconds</caption>{rows}</table>'
+
+
+def _bar(name: str, ms: float, share: float) -> str:
+    bar = f'<div class="bar" style="width: {min(share, 1):.1%}"></div>'
+    return f'<tr><th scope="row">{escape(name)}</th><td class="ms">{ms:.0f}</td><td class="track">{bar}</td></tr>'
+
+
+def memory_bytes() -> int | None:
+    """Resident memory of this process; its peak where only that is known; None where the system does not say."""
+    try:
+        for line in _MEMORY_FILE.read_text(encoding="ascii").splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
