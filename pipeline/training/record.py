@@ -93,5 +93,6 @@ def _digest(*files: Path) -> str:
 
 
 def _machine() -> str:
-    processor = f"{torch.get_num_threads()} threads on {machine_name()}"
+    threads = torch.get_num_threads()
+    processor = f"{threads} thread{'s' if threads > 1 else ''} on {machine_name()}"
     return torch.cuda.get_device_name() if torch.cuda.is_available() else processor
