@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from eval.intervals import macro_interval
 from eval.metrics import dice, iou, matched_ious
 from hub.files import replace_file
 from hub.revision import git_revision, machine_name
@@ -86,6 +87,7 @@ def summarise(rows: list[ImageFigures], sources: list[Source]) -> dict:
             "images": len(labelled),
             "dice": _mean([row.dice for row in labelled]),
             "iou": _mean([row.iou for row in labelled]),
+            **_intervals({source.name: labelled}),
             "box_recall_50": _mean(hits),
             "matched_box_iou": _mean(box_ious[hits]),
             "empty_images": len(empty),
@@ -96,6 +98,7 @@ def summarise(rows: list[ImageFigures], sources: list[Source]) -> dict:
     for key in keys:
         values = [row[key] for row in table.values() if row[key] is not None]
         macro[key] = _mean(values)
+    macro |= _intervals({s.name: [r for r in rows if r.source == s.name and r.dice is not None] for s in sources})
     times = [row.total_ms for row in rows if row.segmented]
     return {
         "macro": macro,
@@ -126,6 +129,16 @@ def read_sources(folder: Path, classes: tuple[str, ...]) -> list[Source]:
     if not sources:
         raise refused or InputError(folder, "no data set of the release's classes", f"one of {', '.join(classes)}")
     return sources
+
+
+def _intervals(labelled: dict[str, list[ImageFigures]]) -> dict[str, list[float]]:
+    """95 % intervals by patient of the mean over sources of Dice and IoU; none without any image."""
+    labelled = {name: rows for name, rows in labelled.items() if rows}
+    by_patient = {
+        key: {name: [(row.patient, getattr(row, key)) for row in rows] for name, rows in labelled.items()}
+        for key in ("dice", "iou")
+    }
+    return {f"{key}_95": [round(end, 4) for end in macro_interval(of)] for key, of in by_patient.items() if of}
 
 
 def _mean(values) -> float | None:

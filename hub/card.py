@@ -170,6 +170,8 @@ def figures_table(manifest: Mapping) -> str:
     rows.append("| **mean over sources** | | |" + _numbers([figures[p].get("macro", {}) for p in precisions]))
     medians = [f"{p} {figures[p]['total_ms_median']:.0f} ms" for p in precisions if "total_ms_median" in figures[p]]
     lines = [f"The {figures.get('split', 'test')} split, with automatic boxes.", "", *rows]
+    if any("dice_95" in figures[precision].get("macro", {}) for precision in precisions):
+        lines += ["", "In brackets: 95 % intervals, by patient."]
     if medians:
         lines += ["", f"Median time of an image: {', '.join(medians)}."]
     if "command" in figures:
@@ -233,7 +235,13 @@ def fill_readme(text: str, manifest: Mapping) -> str:
 
 
 def _numbers(cells: list[Mapping]) -> str:
-    return "".join(f" {_number(cell.get(key))} |" for cell in cells for key in _COLUMNS)
+    return "".join(f" {_with_interval(cell, key)} |" for cell in cells for key in _COLUMNS)
+
+
+def _with_interval(cell: Mapping, key: str) -> str:
+    """A figure, and its 95 % interval where one was measured: '0.797 (0.78 to 0.81)'."""
+    ends = cell.get(f"{key}_95")
+    return _number(cell.get(key)) + (f" ({ends[0]:.2f} to {ends[1]:.2f})" if ends else "")
 
 
 def _number(value: float | None) -> str:

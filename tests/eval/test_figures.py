@@ -29,6 +29,9 @@ def test_true_boxes_give_masks_and_the_file_says_how(data, tmp_path, release):
     rows = [json.loads(line) for line in images.read_text().splitlines()]
     assert [row["sample"] for row in rows] == ["000_HC", "001_HC", "002_HC"]
     assert [row["dice"] is None for row in rows] == [False, False, True]
+    low, high = source["dice_95"]
+    assert low <= source["dice"] <= high
+    assert figures["int8"]["macro"]["iou_95"] == source["iou_95"]
     assert source["dice"] == pytest.approx(np.mean([row["dice"] for row in rows[:2]]), abs=1e-4)
 
 
@@ -50,6 +53,8 @@ def test_means_misses_and_empty_images():
         "images": 2,
         "dice": 0.5,
         "iou": 0.5,
+        "dice_95": [0.5, 0.5],  # one patient
+        "iou_95": [0.5, 0.5],
         "box_recall_50": 0.5,
         "matched_box_iou": 0.9,
         "empty_images": 1,

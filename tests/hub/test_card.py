@@ -162,3 +162,10 @@ def test_licence_of_a_part_from_elsewhere_is_carried(release_folder):
     made = write_manifest(release_folder, version="1.0.0", revision="abc", trained_on={}, licenses=licences)
     assert made.manifest["licenses"] == licences
     assert "The segmenter is under CC-BY-SA-4.0, as its source: wanglab/MedSAM2@main." in model_card(made)
+
+
+def test_intervals_stand_in_brackets():
+    part = {"macro": {"dice": 0.8, "dice_95": [0.771, 0.829], "iou": 0.7}, "sources": {}}
+    table = figures_table({"figures": {"int8": part}})
+    assert "| **mean over sources** | | | 0.800 (0.77 to 0.83) | 0.700 | - |" in table
+    assert "In brackets: 95 % intervals, by patient." in table
