@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 
 torch = pytest.importorskip("torch")
+
+import onnx  # noqa: E402
 
 from pipeline.errors import InputError  # noqa: E402
 from pipeline.training import export  # noqa: E402

@@ -6,11 +6,12 @@ import argparse
 import copy
 import json
 
-import cv2
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+
+import cv2  # noqa: E402
 
 from hub.revision import git_revision  # noqa: E402
 from pipeline.errors import InputError  # noqa: E402
