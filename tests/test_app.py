@@ -270,7 +270,7 @@ def visit(browser, url, request) -> Iterator[Visit]:
 
 
 @pytest.mark.browser
-def test_an_upload_shows_its_regions(visit, files, tmp_path):
+def test_an_upload_shows_its_regions(visit, files, release, tmp_path):
     page = visit.page
     visit.upload(files["Phantom: chest X-ray"])
     page.wait_for_selector("#overlay img", timeout=60_000)
@@ -280,7 +280,8 @@ def test_an_upload_shows_its_regions(visit, files, tmp_path):
     times = page.locator("#stages .ms").all_inner_texts()
     assert header == ["read", "detect", "embed", "decode", "post", "total"]
     assert int(times[-1]) > 0
-    assert "Weights 52 MB, process" in page.inner_text("#facts")
+    size = release.manifest["precisions"]["int8"]["bytes"] / 1e6
+    assert f"Weights {size:.0f} MB, process" in page.inner_text("#facts")
     assert page.locator("#runs").count() == 0
     page.screenshot(path=tmp_path / "upload.png", full_page=True)
     visit.check()
