@@ -213,7 +213,7 @@ def run(arguments: argparse.Namespace) -> int:
     release = resolve(arguments.weights)
     names = tuple(entry["name"] for entry in release.config["classes"])
     samples = chosen(read_sources(arguments.data, names), arguments.split, arguments.limit)
-    about = {"weights": release.sha256, "split": arguments.split}
+    about = {"weights": release.files_sha256, "split": arguments.split}
     rows = [ROWS[REFERENCE], *(ROWS[name] for name in arguments.rows if name != REFERENCE)]
     done = {row.name: read_records(_file(arguments.out, row.name), about) for row in rows}
     left = {row.name: [s for s in samples if (s[0].name, s[1].name) not in done[row.name]] for row in rows}

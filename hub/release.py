@@ -68,6 +68,11 @@ class Release:
         return replace(release, config=config)
 
     @property
+    def files_sha256(self) -> str:
+        """Hex digest of the list of files: it stays the same when new figures enter the manifest."""
+        return hashlib.sha256(json.dumps(self.manifest["files"], sort_keys=True).encode()).hexdigest()
+
+    @property
     def precisions(self) -> tuple[str, ...]:
         """Names of the precisions that the release holds, the default first: ('int8', 'fp32')."""
         return _precisions(self.manifest["files"])

@@ -25,6 +25,13 @@ def relist(folder):
     change_json(folder / "manifest.json", "files", "config.json", value=entry)
 
 
+def test_figures_change_the_manifest_but_not_the_digest_of_the_files(release_folder):
+    before = Release.open(release_folder)
+    after = write_figures(release_folder, {"split": "val"})
+    assert after.sha256 != before.sha256
+    assert after.files_sha256 == before.files_sha256
+
+
 def test_open_gives_what_was_written(release_folder):
     release = Release.open(release_folder)
     assert release.version == "0.1.0"
