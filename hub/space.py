@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 #: What the page needs of the repository; the embedded weights stay behind.
 _FILES = ("app.py", "requirements.txt", "LICENSE")
 _PACKAGES = ("page", "pipeline", "hub")
-_LEFT_OUT = ("pipeline/training/", "pipeline/datasets/", "hub/embedded/")
+_LEFT_OUT = ("pipeline/training/", "pipeline/datasets/", "hub/embedded/", "hub/weights/")
 _START = "space.py"
 
 _LAUNCHER = '''"""Starts the page on the weights that this Space was built with."""
