@@ -24,6 +24,7 @@ from hub.revision import git_revision, machine_name
 from pipeline import AutoSegmenter
 from pipeline.datasets import Sample, Source, read_source
 from pipeline.errors import InputError
+from pipeline.geometry import union_of
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,10 @@ def measure(segment: AutoSegmenter, source: Source, sample: Sample, *, true_boxe
     pixels, regions = sample.load()
     _, every_region = sample.load(every_pixel=True)
     boxes = np.array([region.box for region in regions], np.float32).reshape(-1, 4)
-    truth = np.zeros(pixels.shape[:2], bool)
-    for region in every_region:
-        truth |= region.mask
+    truth = union_of((region.mask for region in every_region), pixels.shape[:2])
     found = segment(pixels, boxes=boxes if len(boxes) else None) if true_boxes else segment(pixels)
     ours = [number for number, name in enumerate(found.labels) if name == label or true_boxes]
-    union = np.zeros_like(truth)
-    for number in ours:
-        union |= found.mask(number)
+    union = union_of((found.mask(number) for number in ours), truth.shape)
     any_truth = bool(truth.any())
     return ImageFigures(
         source.name,

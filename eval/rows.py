@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from eval.outliners import OUTLINERS
 from pipeline import AutoSegmenter
+from pipeline.geometry import union_of
+from pipeline.results import Segmentation
 
 #: The row whose boxes the rows with "our boxes" take, and that all others are compared with.
 REFERENCE = "int8"
@@ -71,7 +73,7 @@ def _automatic(precision: str) -> Callable:
             found = segment(question.pixels)
             own = [number for number, label in enumerate(found.labels) if label == question.label]
             return Outcome(
-                _union(found, own, question.pixels),
+                _union(found, own),
                 found.timings.total,
                 found.detections.boxes[own],
                 len(found) - len(own),
@@ -89,7 +91,7 @@ def _with_true_boxes(precision: str) -> Callable:
 
         def answer(question: Question) -> Outcome:
             found = segment(question.pixels, boxes=question.true_boxes)
-            return Outcome(_union(found, range(len(found)), question.pixels), found.timings.total)
+            return Outcome(_union(found, range(len(found))), found.timings.total)
 
         return answer
 
@@ -111,11 +113,8 @@ def _outlined(outliner: str, boxes: str) -> Callable:
     return open_row
 
 
-def _union(found, numbers, pixels: np.ndarray) -> np.ndarray:
-    union = np.zeros(pixels.shape[:2], bool)
-    for number in numbers:
-        union |= found.mask(number)
-    return union
+def _union(found: Segmentation, numbers: Iterable[int]) -> np.ndarray:
+    return union_of((found.mask(number) for number in numbers), found.size)
 
 
 def _proposals(segment: AutoSegmenter, pixels: np.ndarray) -> list[list]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections import defaultdict
 from collections.abc import Iterable
 
@@ -12,6 +10,7 @@ import numpy as np
 from eval.intervals import macro_interval, macro_mean
 from eval.metrics import matched_ious
 from eval.records import Record
+from pipeline.training.detection_metrics import average_precision
 
 _METRICS = ("dice", "iou", "nsd")
 
@@ -52,10 +51,7 @@ def _by_source(records: Iterable[Record], with_truth: bool) -> dict[str, list[Re
 
 def _with_interval(labelled: dict[str, list[Record]], name: str) -> dict | None:
     values = {source: [(record.patient, getattr(record, name)) for record in of] for source, of in labelled.items()}
-    if not values:
-        return None
-    low, high = macro_interval(values)
-    return {"mean": round(macro_mean(values), 4), "low": round(low, 4), "high": round(high, 4)}
+    return _interval(values)
 
 
 def _difference(labelled: dict[str, list[Record]], reference: dict[tuple[str, str], Record]) -> dict | None:
@@ -65,6 +61,10 @@ def _difference(labelled: dict[str, list[Record]], reference: dict[tuple[str, st
         for source, of in labelled.items()
     }
     values = {source: of for source, of in values.items() if of}
+    return _interval(values)
+
+
+def _interval(values: dict[str, list[tuple[str, float]]]) -> dict | None:
     if not values:
         return None
     low, high = macro_interval(values)
@@ -88,38 +88,16 @@ def _boxes(labelled: dict[str, list[Record]], empty: dict[str, list[Record]]) ->
 
 
 def _precision(records: list[Record]) -> dict:
-    """AP50 and AP50-95 over classes, by pycocotools; a box in an image of another class's source is a false one."""
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
+    """AP50 and AP50-95 over classes; a box in an image of another class's source is a false one."""
     ids = {label: number for number, label in enumerate(sorted({record.label for record in records}), 1)}
-    truth = {"images": [], "annotations": [], "categories": [{"id": i, "name": label} for label, i in ids.items()]}
-    guesses = []
-    for number, record in enumerate(records, 1):
-        truth["images"].append({"id": number})
-        for box in record.true_boxes:
-            entry = _coco(number, ids[record.label], box)
-            truth["annotations"].append(entry | {"id": len(truth["annotations"]) + 1, "iscrowd": 0})
-        known = (proposal for proposal in record.proposals if proposal[5] in ids)
-        guesses += [_coco(number, ids[label], box) | {"score": score} for *box, score, label in known]
-    if not guesses or not truth["annotations"]:
-        return {"ap50": None, "ap50_95": None}
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO()
-        coco.dataset = truth
-        coco.createIndex()
-        judge = COCOeval(coco, coco.loadRes(guesses), "bbox")
-        judge.evaluate()
-        judge.accumulate()
-        judge.summarize()
-    return {"ap50": round(float(judge.stats[1]), 4), "ap50_95": round(float(judge.stats[0]), 4)}
-
-
-def _coco(image: int, category: int, box: list[float]) -> dict:
-    left, top, right, bottom = box
-    width, height = right - left, bottom - top
-    entry = {"image_id": image, "category_id": category, "bbox": [left, top, width, height]}
-    return entry | {"area": width * height}
+    true = [(_array(r.true_boxes), np.full(len(r.true_boxes), ids[r.label])) for r in records]
+    found = []
+    for record in records:
+        known = [proposal for proposal in record.proposals if proposal[5] in ids]
+        scores, labels = np.array([p[4] for p in known], float), np.array([ids[p[5]] for p in known], int)
+        found.append((_array([p[:4] for p in known]), scores, labels))
+    values = average_precision(true, found)
+    return dict(zip(("ap50", "ap50_95"), [round(value, 4) for value in values] if values else [None] * 2, strict=True))
 
 
 def _array(boxes: list[list[float]]) -> np.ndarray:

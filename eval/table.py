@@ -29,6 +29,7 @@ from hub.revision import git_revision, machine_name
 from pipeline import AutoSegmenter
 from pipeline.datasets import Sample, Source
 from pipeline.errors import InputError
+from pipeline.geometry import union_of
 
 _COLUMNS = ("row", "boxes", "images", "Dice", "95 %", "IoU", "NSD", "box recall", "AP50", "less Dice than ours", "ms")
 
@@ -75,7 +76,7 @@ def measure_row(
     for source, sample in tqdm(samples, desc=row.name, unit="image", disable=None):
         label = source.classes[0]
         pixels, regions = sample.load()
-        truth = _union(sample.load(every_pixel=True)[1], pixels)
+        truth = union_of((region.mask for region in sample.load(every_pixel=True)[1]), pixels.shape[:2])
         true_boxes = np.array([region.box for region in regions], np.float32).reshape(-1, 4)
         ours = reference.get((source.name, sample.name))
         our_boxes = np.array(ours.boxes if ours else [], np.float32).reshape(-1, 4)
@@ -95,13 +96,6 @@ def measure_row(
             true_boxes.round(2).tolist(),
             outcome.proposals,
         )
-
-
-def _union(regions, pixels: np.ndarray) -> np.ndarray:
-    truth = np.zeros(pixels.shape[:2], bool)
-    for region in regions:
-        truth |= region.mask
-    return truth
 
 
 def make_table(results: dict) -> list[list[str]]:

@@ -11,7 +11,7 @@ from hub.release import Release, precision_rank
 from hub.sources import SOURCES, sources_table
 
 #: Figures a precision and source, and the head of their column.
-_COLUMNS = {"dice": "Dice", "iou": "IoU", "box_recall_50": "box recall"}
+COLUMNS = {"dice": "Dice", "iou": "IoU", "box_recall_50": "box recall"}
 
 _CARD = """---
 {metadata}
@@ -160,7 +160,7 @@ def figures_table(manifest: Mapping) -> str:
     precisions = measured_precisions(figures)
     if not precisions:
         return "No figures were measured for this release yet."
-    heads = [f"{head} {precision}" for precision in precisions for head in _COLUMNS.values()]
+    heads = [f"{head} {precision}" for precision in precisions for head in COLUMNS.values()]
     rows = ["| source | class | images |" + "".join(f" {head} |" for head in heads)]
     rows.append("| --- | --- | ---: |" + " ---: |" * len(heads))
     for name in dict.fromkeys(name for precision in precisions for name in figures[precision].get("sources", {})):
@@ -213,7 +213,7 @@ def quantization_table(manifest: Mapping) -> str:
     for name in sorted(sizes, key=precision_rank):
         macro, time = macros.get(name, {}), figures.get(name, {}).get("total_ms_median")
         loss = "-" if None in (whole, macro.get("dice")) or name == "fp32" else f"{whole - macro['dice']:.4f}"
-        row = [name, f"{sizes[name].get('bytes', 0) / 1e6:.1f} MB", *(_number(macro.get(key)) for key in _COLUMNS)]
+        row = [name, f"{sizes[name].get('bytes', 0) / 1e6:.1f} MB", *(_number(macro.get(key)) for key in COLUMNS)]
         rows.append(f"| {' | '.join([*row, loss, '-' if time is None else f'{time:.0f} ms'])} |")
     missing = [name for name in sorted(sizes, key=precision_rank) if name not in macros]
     if missing and macros:
@@ -235,7 +235,7 @@ def fill_readme(text: str, manifest: Mapping) -> str:
 
 
 def _numbers(cells: list[Mapping]) -> str:
-    return "".join(f" {_with_interval(cell, key)} |" for cell in cells for key in _COLUMNS)
+    return "".join(f" {_with_interval(cell, key)} |" for cell in cells for key in COLUMNS)
 
 
 def _with_interval(cell: Mapping, key: str) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from hub.card import COLUMNS
 from hub.release import Release, precision_rank
 
-_FIGURES = {"dice": "Dice", "iou": "IoU", "box_recall_50": "box recall"}
 _NOTHING = "-"
 
 
@@ -59,7 +59,7 @@ def _figures(first: Release, second: Release) -> Iterator[tuple[str, ...]]:
             cells = [
                 part.get("sources", {}).get(name, {}) if name in sources else part.get("macro", {}) for part in parts
             ]
-            for key, head in _FIGURES.items():
+            for key, head in COLUMNS.items():
                 values = [cell.get(key) for cell in cells]
                 if values != [None, None]:
                     yield f"{name}, {head} {precision}", *_pair(values, 3)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline import AutoSegmenter
+from pipeline.geometry import union_of
 from pipeline.results import Segmentation
 from pipeline.scan import Scan
 
@@ -55,11 +56,8 @@ def dice_by_class(first: Segmentation, second: Segmentation) -> dict[str, float]
 
 
 def _union(segmentation: Segmentation, label: str) -> np.ndarray:
-    union = np.zeros(segmentation.size, bool)
-    for index, own in enumerate(segmentation.labels):
-        if own == label:
-            union |= segmentation.mask(index)
-    return union
+    own = (segmentation.mask(index) for index, name in enumerate(segmentation.labels) if name == label)
+    return union_of(own, segmentation.size)
 
 
 def _faster(path: Path, segmenter: AutoSegmenter, run) -> tuple[Scan, Segmentation]:

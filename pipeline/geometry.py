@@ -7,6 +7,7 @@ Coordinates are continuous: pixel (row r, column c) covers [c, c+1) x [r, r+1), 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -131,6 +132,14 @@ def _interpolate(values: np.ndarray, start: float, stop: float, count: int, firs
 
 def _pairs(boxes: np.ndarray) -> np.ndarray:
     return np.asarray(boxes, np.float64).reshape(-1, 2, 2)
+
+
+def union_of(masks: Iterable[np.ndarray], size: tuple[int, int]) -> np.ndarray:
+    """bool (height, width) of `size`: where any of the masks is."""
+    union = np.zeros(size, bool)
+    for mask in masks:
+        union |= mask
+    return union
 
 
 def xyxy_to_xywh(boxes: np.ndarray) -> np.ndarray:
