@@ -119,7 +119,7 @@ class AutoSegmenter:
         else:
             found = _drawn(boxes, *scan.pixels.shape[:2])
         detect_done = perf_counter()
-        resize = self.segmenter.plan(scan.pixels)
+        resize = self.segmenter.plan(scan.pixels, found.boxes)
         # what was looked at is also compared with what the weights know, found or not
         needed = len(found) or (self.scope and boxes is None)
         embedding = self._embed(scan.pixels, resize) if needed else None
