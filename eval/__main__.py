@@ -1,5 +1,5 @@
-"""Measure a release on data sets in their official layouts: python -m eval figures | latency | sensitivity | table |
-thresholds | scope."""
+"""Measure a release on data sets in their official layouts: python -m eval figures | latency | opening |
+sensitivity | table | thresholds | scope."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ _COMMANDS = {
     "figures": "Dice, IoU, box recall, false positives and times of a release",
     "table": "ours beside baselines on the same images, with intervals, as a table and plots",
     "latency": "milliseconds warm and cold, a stage at a time, and memory, beside other networks",
+    "opening": "what onnxruntime makes of the graphs when it opens them, and how long that takes",
     "sensitivity": "what quantizing one graph, or all of it but a group of nodes, costs on val",
     "scope": "how well images of nothing that the release knows are told apart",
     "thresholds": "the least score of each class that serves best on val, for config.json",
