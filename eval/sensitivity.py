@@ -32,6 +32,7 @@ from pipeline.runtime import open_session
 from pipeline.segmenter import Embedding, Segmenter
 from pipeline.training.calibration import Calibration, content, pick_images
 from pipeline.training.export import GRAPHS, save_graph, store_half
+from pipeline.training.optimize_graph import optimize_graph
 from pipeline.training.prepared import PreparedImage, PreparedSplit
 from pipeline.training.quantize_graph import quantize_graph
 
@@ -115,7 +116,8 @@ def build(variant: Variant, release: Release, prepared: Path, path: Path) -> dic
     calibration = Calibration(images, release.config, release.file("onnx/fp32/image_encoder.onnx"))
     start = perf_counter()
     source = release.file(f"onnx/fp32/{variant.graph}.onnx")
-    save_graph(store_half(quantize_graph(variant.graph, source, calibration, variant.recipe)), path)
+    graph = quantize_graph(variant.graph, source, calibration, variant.recipe)
+    save_graph(optimize_graph(store_half(graph)), path)
     return {"bytes": path.stat().st_size, "seconds": round(perf_counter() - start, 1)}
 
 

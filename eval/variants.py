@@ -47,6 +47,11 @@ GROUPS = {
 }
 
 
+#: Queries x keys of every block; these and softmax x values.
+_SCORES = (r"^/blocks\.\d+/MatMul$",)
+_PRODUCTS = (*_SCORES, r"^/blocks\.\d+/MatMul_1$")
+
+
 def _without(recipe: Recipe, pattern: str) -> Recipe:
     return replace(recipe, keep_float=recipe.keep_float | {pattern: "left out"})
 
@@ -76,24 +81,21 @@ def _variants() -> dict[str, Variant]:
         "encoder/modes": Variant(
             "image_encoder", "modes integrated, attention float", replace(encoder, changes=("integrate-modes",))
         ),
+        "encoder/scores": Variant("image_encoder", "queries x keys, too", replace(encoder, products=_SCORES), 8),
+        "encoder/scores-modes": Variant(
+            "image_encoder",
+            "queries x keys, too, modes integrated",
+            replace(encoder, products=_SCORES, changes=("integrate-modes",)),
+            8,
+        ),
         "encoder/products": Variant(
-            "image_encoder",
-            "attention products, too",
-            replace(encoder, operators=("MatMul", "MatMul of activations")),
+            "image_encoder", "both attention products, too", replace(encoder, products=_PRODUCTS), 8
         ),
-        "encoder/products-modes": Variant(
+        "encoder/window-products": Variant(
             "image_encoder",
-            "attention products, too, modes integrated",
-            replace(encoder, operators=("MatMul", "MatMul of activations"), changes=("integrate-modes",)),
-        ),
-        "encoder/scores": Variant(
-            "image_encoder",
-            "queries x keys, too",
-            replace(
-                encoder,
-                operators=("MatMul", "MatMul of activations"),
-                keep_float={r"^/blocks\.\d+/MatMul_1$": "softmax's values need a range of their own"},
-            ),
+            "both in windows, queries x keys of the whole image",
+            replace(encoder, products=(*_SCORES, r"^/blocks\.(?!(5|7|9)/)\d+/MatMul_1$")),
+            8,
         ),
         "encoder/int4": Variant("image_encoder", "4-bit weights", weights4),
         "decoder/dynamic": Variant("mask_decoder", "dynamic", Recipe("dynamic", ("MatMul",))),

@@ -20,6 +20,7 @@ from pipeline.errors import InputError
 from pipeline.training.calibration import Calibration
 from pipeline.training.config import read_config
 from pipeline.training.export import GRAPHS_OF, export_release, list_files, save_graph, store_half
+from pipeline.training.optimize_graph import optimize_graph
 from pipeline.training.quantize_graph import quantize_graph
 from pipeline.training.recipes import recipe_of
 
@@ -64,7 +65,7 @@ def import_medsam2(
     calibration = Calibration((), release.config)
     for name in GRAPHS_OF["segmenter"]:
         graph = quantize_graph(name, release.file(f"onnx/fp32/{name}.onnx"), calibration, recipe_of("int8", name))
-        save_graph(store_half(graph), out / "onnx" / "int8" / f"{name}.onnx")
+        save_graph(optimize_graph(store_half(graph)), out / "onnx" / "int8" / f"{name}.onnx")
     for precision, path in detectors.items():
         with replace_path(out / "onnx" / precision / "detector.onnx") as temporary:
             shutil.copyfile(path, temporary)

@@ -22,6 +22,7 @@ from pipeline.errors import InputError
 from pipeline.runtime import open_session
 from pipeline.training.calibration import Calibration, pick_images
 from pipeline.training.export import GRAPHS, list_files, save_graph, store_half
+from pipeline.training.optimize_graph import optimize_graph
 from pipeline.training.prepared import PreparedSplit
 from pipeline.training.quantize_graph import count_quantized, quantize_graph
 from pipeline.training.recipes import recipe_of
@@ -55,7 +56,7 @@ def quantize_release(
     done = []
     for name, graph in graphs.items():
         target = folder / "onnx" / precision / f"{name}.onnx"
-        save_graph(store_half(graph), target)
+        save_graph(optimize_graph(store_half(graph)), target)
         paths = sources[name], target
         sizes, times = (path.stat().st_size for path in paths), (_median_ms(path) for path in paths)
         done.append(Quantized(name, count_quantized(graph), tuple(sizes), tuple(times)))

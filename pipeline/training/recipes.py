@@ -32,6 +32,9 @@ class Recipe:
         what the float graph computes as it is, to rounding.
     float_outputs
         Of a static MatMul: its output is not rounded to u8.
+    products
+        Regular expressions of products of two activations that compute in int8, with ranges from calibration images:
+        the first factor u8, the second s8.
     """
 
     mode: str
@@ -40,6 +43,7 @@ class Recipe:
     ranges: str = "min-max"
     changes: tuple[str, ...] = ()
     float_outputs: bool = False
+    products: tuple[str, ...] = ()
 
     def __post_init__(self):
         if self.mode not in MODES or self.ranges not in RANGES:
