@@ -67,6 +67,10 @@ def _variants() -> dict[str, Variant]:
         "encoder": Variant("image_encoder", "dynamic, linear layers", encoder),
         "detector/8": Variant("detector", "8 calibration images", detector, 8),
         "detector/128": Variant("detector", "128 calibration images", detector, 128),
+        "detector/trimmed": Variant("detector", "trimmed ranges, 32 images", replace(detector, ranges="trimmed")),
+        "detector/trimmed-128": Variant(
+            "detector", "trimmed ranges, 128 images", replace(detector, ranges="trimmed"), 128
+        ),
         "detector/percentile": Variant("detector", "ranges: percentile 99.99", replace(detector, ranges="percentile")),
         "detector/entropy": Variant("detector", "ranges: entropy, 8 images", replace(detector, ranges="entropy"), 8),
         "detector/ends": Variant("detector", "with box regression and class scores", whole),

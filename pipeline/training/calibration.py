@@ -108,15 +108,7 @@ def channel_statistics(
     model: onnx.ModelProto, tensors: Sequence[str], feeds: Iterator[Feed]
 ) -> dict[str, ChannelStatistics]:
     """Run a float graph and look at some of its tensors."""
-    watched = onnx.ModelProto()
-    watched.CopyFrom(model)
-    del watched.graph.output[:]
-    watched.graph.output.extend(
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in tensors
-    )
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = _watching(model, tensors)
     seen: dict[str, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
     for feed in feeds:
         for name, value in zip(tensors, session.run(None, feed), strict=True):
@@ -126,3 +118,26 @@ def channel_statistics(
         name: ChannelStatistics(np.mean([mean for mean, _ in parts], 0), np.max([most for _, most in parts], 0))
         for name, parts in seen.items()
     }
+
+
+def image_extremes(
+    model: onnx.ModelProto, tensors: Sequence[str], feeds: Iterator[Feed]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Tensor -> its least and its largest value in each image, float32 (images,) each."""
+    session, seen = _watching(model, tensors), defaultdict(list)
+    for feed in feeds:
+        for name, value in zip(tensors, session.run(None, feed), strict=True):
+            seen[name].append((value.min(), value.max()))
+    return {name: tuple(np.array(ends, np.float32).T) for name, ends in seen.items()}
+
+
+def _watching(model: onnx.ModelProto, tensors: Sequence[str]) -> onnxruntime.InferenceSession:
+    """A session that gives these tensors of a float graph."""
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    del watched.graph.output[:]
+    float32 = onnx.TensorProto.FLOAT
+    watched.graph.output.extend(onnx.helper.make_tensor_value_info(name, float32, None) for name in tensors)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -25,7 +25,7 @@ from pipeline.training.export import GRAPHS, list_files, save_graph, store_half
 from pipeline.training.optimize_graph import optimize_graph
 from pipeline.training.prepared import PreparedSplit
 from pipeline.training.quantize_graph import count_quantized, quantize_graph
-from pipeline.training.recipes import recipe_of
+from pipeline.training.recipes import RECIPES
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def quantize_release(
     # all of them, before any is written: a release holds a precision as a whole
     calibration = Calibration(picked, release.config, sources["image_encoder"])
     graphs = {
-        name: quantize_graph(name, source, calibration, recipe_of(precision, name)) for name, source in sources.items()
+        name: quantize_graph(name, source, calibration, RECIPES[precision][name]) for name, source in sources.items()
     }
     done = []
     for name, graph in graphs.items():
@@ -71,19 +71,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--calibration", type=Path, required=True, metavar="DIR", help=text)
     text = "how many of them, evenly over the sources (default %(default)s)"
     parser.add_argument("--images", type=int, default=32, metavar="N", help=text)
+    text = "what to make, by the recipes of pipeline/training/recipes.py (default %(default)s)"
+    parser.add_argument("--precision", choices=tuple(RECIPES), default="int8", help=text)
 
 
 def run(arguments: argparse.Namespace) -> int:
     if arguments.images < 1:
         raise InputError("--images", str(arguments.images), "1 or more")
-    release, graphs = quantize_release(arguments.release, arguments.calibration, arguments.images)
-    print(f"{'':16}{'int8 nodes':>12}{'MB':>18}{'ms':>18}")
+    release, graphs = quantize_release(arguments.release, arguments.calibration, arguments.images, arguments.precision)
+    print(f"{'':16}{'quantized':>12}{'MB':>18}{'ms':>18}")
     for graph in graphs:
         sizes = " -> ".join(f"{size / 1e6:.1f}" for size in graph.bytes)
         times = " -> ".join(f"{ms:.1f}" for ms in graph.ms)
         print(f"{graph.name:16}{graph.nodes:>12}{sizes:>18}{times:>18}")
-    total = sum(graph.bytes[1] for graph in graphs)
-    print(f"{release.folder}: release {release.version}, {', '.join(release.precisions)}; int8 {total / 1e6:.1f} MB")
+    total = sum(graph.bytes[1] for graph in graphs) / 1e6
+    held = ", ".join(release.precisions)
+    print(f"{release.folder}: release {release.version}, {held}; {arguments.precision} {total:.1f} MB")
     return 0
 
 

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 from onnxruntime.quantization import (
@@ -19,12 +20,12 @@ from onnxruntime.quantization import (
     QuantType,
     quantize_static,
 )
-from onnxruntime.quantization.calibrate import create_calibrator
+from onnxruntime.quantization.calibrate import TensorsData, create_calibrator
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from pipeline.errors import InputError
 from pipeline.runtime import ONNXRUNTIME_ERRORS
-from pipeline.training.calibration import Calibration, Feed
+from pipeline.training.calibration import Calibration, Feed, image_extremes
 from pipeline.training.export import restore_float
 from pipeline.training.float_changes import CHANGES
 from pipeline.training.linear_layers import linear_layers
@@ -41,6 +42,8 @@ _METHODS = {
     "percentile": (CalibrationMethod.Percentile, {"percentile": 99.99}),
     "entropy": (CalibrationMethod.Entropy, {}),
 }
+#: Share of images whose extremes do not count in trimmed ranges.
+_TRIMMED = 0.05
 #: Weights that share a scale in 4 bits.
 _BLOCK = 32
 #: MatMulNBits' word for: activations are rounded to int8 a block, so that int8 dot products serve.
@@ -144,22 +147,36 @@ def _static(name: str, path: Path, names: list[str], calibration: Calibration, r
         operators_to_quantize=operators,
         nodes_to_quantize=names,
     )
-    method, options = _METHODS[recipe.ranges]
-    calibrator = create_calibrator(
-        path, operators, str(path.with_name("augmented.onnx")), method, extra_options=options
-    )
-    for feed in calibration.feeds(name):  # an image at a time: all of them would fill the memory
-        calibrator.collect_data(_Reader(iter([feed])))
     quantizer = ORTQuantizer(path, PretrainedConfig())
-    quantizer.quantize(settings, path.parent / "out", None, calibrator.compute_data())
+    quantizer.quantize(settings, path.parent / "out", None, _ranges(name, path, calibration, recipe))
     return onnx.load(path.parent / "out" / path.name)
+
+
+def _ranges(name: str, path: Path, calibration: Calibration, recipe: Recipe) -> TensorsData:
+    """Of every tensor between the recipe's operators."""
+    method, options = _METHODS.get(recipe.ranges, (CalibrationMethod.MinMax, {}))
+    augmented = str(path.with_name("augmented.onnx"))
+    calibrator = create_calibrator(path, list(recipe.operators), augmented, method, extra_options=options)
+    if method != CalibrationMethod.MinMax:
+        for feed in calibration.feeds(name):  # an image at a time: all of them would fill the memory
+            calibrator.collect_data(_Reader(iter([feed])))
+        return calibrator.compute_data()
+    model = onnx.load(path)
+    tensors = sorted(calibrator.select_tensors_to_calibrate(model)[0])
+    share = _TRIMMED if recipe.ranges == "trimmed" else 0.0
+    extremes = image_extremes(model, tensors, calibration.feeds(name))
+    ranges = {
+        tensor: (np.quantile(least, share, method="higher"), np.quantile(most, 1 - share, method="lower"))
+        for tensor, (least, most) in extremes.items()
+    }
+    return TensorsData(method, {tensor: tuple(np.float32(end) for end in ends) for tensor, ends in ranges.items()})
 
 
 def _static_inputs(
     name: str, path: Path, names: list[str], calibration: Calibration, recipe: Recipe
 ) -> onnx.ModelProto:
     """Linear layers whose inputs have fixed ranges and whose outputs stay float; optimum has no word for that."""
-    method, options = _METHODS[recipe.ranges]
+    method, options = _METHODS.get(recipe.ranges, _METHODS["min-max"])
     out = path.with_name("quantized.onnx")
     quantize_static(
         path,
@@ -190,7 +207,7 @@ def _quantize_products(name: str, path: Path, calibration: Calibration, recipe: 
         and any(re.search(p, node.name) for p in recipe.products)
     ]
     signed = {"quant_type": QuantType.QInt8, "symmetric": True}
-    method, options = _METHODS[recipe.ranges]
+    method, options = _METHODS.get(recipe.ranges, _METHODS["min-max"])
     quantize_static(
         path,
         path,
