@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from hub import Release, resolve
 from pipeline import AutoSegmenter
@@ -19,8 +21,8 @@ from pipeline.time_limit import time_limit
 
 #: Images kept at the same time, and the bytes of pixels beyond which only the last one is.
 _KEPT_SCANS, _KEPT_BYTES = 8, 256_000_000
-#: Answers kept: each undo step of an image is one, of some 64 kB a region.
-_KEPT_ANSWERS = 128
+#: Answers kept, each undo step of an image is one, and the bytes of masks beyond which only the last one is.
+_KEPT_ANSWERS, _KEPT_MASK_BYTES = 128, 32_000_000
 
 
 @dataclass(frozen=True)
@@ -116,9 +118,7 @@ class Answers:
         scan = self._scan(question.path)
         segmenter = self.segmenter(question.precision)
         with _plain_names(), time_limit(self.seconds):
-            for done in range(known, len(edits)):
-                found = correct_all(segmenter, scan, found, edits[done : done + 1])
-                self._keep((*key, edits[: done + 1]), found)
+            found = correct_all(segmenter, scan, found, edits[known:])
         self._keep((*key, edits), found)
         return scan, found
 
@@ -136,18 +136,20 @@ class Answers:
         with self._lock:
             self._scans[_file(path)] = scan
             self._scans.move_to_end(_file(path))
-            while len(self._scans) > 1 and (len(self._scans) > _KEPT_SCANS or self._bytes() > _KEPT_BYTES):
-                self._scans.popitem(last=False)
-
-    def _bytes(self) -> int:
-        return sum(scan.pixels.nbytes for scan in self._scans.values())
+            _drop_oldest(self._scans, _KEPT_SCANS, _KEPT_BYTES, lambda scan: scan.pixels.nbytes)
 
     def _keep(self, key: tuple, found: Segmentation) -> None:
         with self._lock:
             self._kept[key] = found
             self._kept.move_to_end(key)
-            while len(self._kept) > _KEPT_ANSWERS:
-                self._kept.popitem(last=False)
+            _drop_oldest(self._kept, _KEPT_ANSWERS, _KEPT_MASK_BYTES, lambda found: found.mask_logits.nbytes)
+
+
+def _drop_oldest(kept: OrderedDict, count: int, most_bytes: int, size: Callable[[Any], int]) -> None:
+    """Until at most `count` are left, of at most `most_bytes` together; the last one always stays."""
+    held = sum(map(size, kept.values()))
+    while len(kept) > 1 and (len(kept) > count or held > most_bytes):
+        held -= size(kept.popitem(last=False)[1])
 
 
 def _key(question: Question) -> tuple:

@@ -23,6 +23,8 @@ _FORM = {
     "relabel": '{"action": "relabel", "region": 1, "label": "a class"}',
     "delete": '{"action": "delete", "region": 1}',
 }
+#: Of one image. Each may run the decoder once.
+_MOST_EDITS = 200
 #: One for each edit, as JSON Schema: what an API says of its parameter.
 EDIT_SCHEMA = {
     "type": "object",
@@ -70,9 +72,14 @@ class Edit:
 
 
 def read_edits(given: object) -> tuple[Edit, ...]:
-    """A JSON list of edits -> edits. Raises InputError, which names the first one that is none, from 1."""
+    """A JSON list of edits -> edits.
+
+    Raises InputError for more than 200, and for one that is none, which is named by its number from 1.
+    """
     if not isinstance(given, list | tuple):
         raise InputError("edits", f"{type(given).__name__}, not a list", f"a list such as [{_FORM['delete']}]")
+    if len(given) > _MOST_EDITS:
+        raise InputError("edits", f"{len(given)} of them", f"at most {_MOST_EDITS}")
     return tuple(_edit(number, fields) for number, fields in enumerate(given, start=1))
 
 

@@ -33,6 +33,7 @@ def test_an_edit_is_read_and_written(given, edit):
     ("given", "sentence"),
     [
         ("delete", "edits: str, not a list; expected a list such as"),
+        ([{"action": "delete", "region": 1}] * 201, "edits: 201 of them; expected at most 200"),
         ([7], "edit 1: action None; expected add, box, click, relabel, delete"),
         ([{"action": "paint"}], "edit 1: action 'paint'"),
         ([{"action": ["add"]}], "edit 1: action ['add']"),

@@ -84,6 +84,16 @@ def test_few_images_are_kept(answers, files, tmp_path):
     assert len(answers._scans) == _KEPT_SCANS
 
 
+def test_masks_that_are_kept_have_a_bound_in_bytes(release, files, monkeypatch):
+    answers = Answers(str(release.folder), seconds=60)
+    five_masks = 5 * answers.segmenter("int8").segmenter.mask_size ** 2 * 4
+    monkeypatch.setattr("page.answers._KEPT_MASK_BYTES", five_masks)
+    question = answers.question(str(files[CHEST]), "int8", ["lung"], None)
+    for count in range(4):
+        answers.corrected(question, read_edits([{"action": "add", "box": [9, 9, 90, 90]}] * count))
+    assert [len(found) for found in answers._kept.values()] == [5]
+
+
 def test_errors_name_the_upload_alone(answers, files):
     with pytest.raises(InputError) as refused:
         answers.corrected(answers.question(str(files["text"]), "int8", None, None))
