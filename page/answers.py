@@ -99,11 +99,8 @@ class Answers:
         return scan, found
 
     def ask_anew(self, question: Question) -> tuple[Scan, Segmentation]:
-        """The same without what is kept of this image, so that the whole of it is measured."""
-        with self._lock:
-            kept = self._scans.get(_file(question.path))
-        if kept is not None:  # of an image that is not kept there may be an embedding, but hardly ever is
-            self.segmenter(question.precision).forget_embedding(kept)
+        """The same without a kept embedding, so that the whole of it is measured."""
+        self.segmenter(question.precision).forget_embeddings()
         return self.ask(question)
 
     def corrected(self, question: Question, edits: tuple[Edit, ...] = ()) -> tuple[Scan, Segmentation]:

@@ -22,7 +22,7 @@ from pipeline.scan import Scan, read_scan
 from pipeline.scope import Scope
 from pipeline.segmenter import Embedding, Segmenter
 
-#: Embeddings kept for corrections on the same image, 4 MB each; as many as people may correct at the same time.
+#: Embeddings kept for corrections on the same image, 1 to 4 MB each; as many as people may correct at the same time.
 _KEPT_EMBEDDINGS = 8
 
 
@@ -169,23 +169,22 @@ class AutoSegmenter:
         -------
         mask_logits float32 (N, G, G), the IoUs that the decoder expects, float32 (N,), and the way back to the image.
         """
-        resize = resize or self.segmenter.plan(scan.pixels)
+        resize = resize or self.segmenter.plan(scan.pixels, boxes)
         if not len(boxes):
             return *self.segmenter.no_masks()[:2], resize
         embedding = self._embed(scan.pixels, resize)
         mask_logits, ious, _ = self.segmenter.decode(embedding, boxes=boxes, points=points, point_labels=point_labels)
         return mask_logits, ious, resize
 
-    def forget_embedding(self, scan: Scan) -> None:
-        """Drop what is kept of this image, so that its next run is measured whole."""
-        resize = self.segmenter.plan(scan.pixels)
+    def forget_embeddings(self) -> None:
+        """Drop what is kept of the last images, so that the next run is measured whole."""
         with self._lock:
-            self._embeddings.pop(_key(resize.image(scan.pixels), resize), None)
+            self._embeddings.clear()
 
     def _embed(self, pixels: np.ndarray, resize: Resize) -> Embedding:
         """The image's embedding; from the last few images if it is one of them."""
         image = resize.image(pixels)
-        key = _key(image, resize)
+        key = hashlib.sha256(repr(resize).encode() + image.tobytes()).digest()
         with self._lock:
             embedding = self._embeddings.get(key)
         if embedding is None:
@@ -206,10 +205,6 @@ class AutoSegmenter:
             if name not in ids:
                 raise InputError("classes", f"{name!r} is not a class of these weights", ", ".join(ids))
         return [ids[name] for name in names]
-
-
-def _key(image: np.ndarray, resize: Resize) -> bytes:
-    return hashlib.sha256(repr(resize).encode() + image.tobytes()).digest()
 
 
 def _scan(image: Scan | np.ndarray | Image.Image | str | Path) -> Scan:

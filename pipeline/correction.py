@@ -1,7 +1,8 @@
 """A person corrects what was found: a segmentation and an edit give a new segmentation.
 
 Nothing is changed in place, so undo is to go back to the segmentation before. The image's embedding is kept by
-`AutoSegmenter`, so only the decoder runs, for the one region that the edit is about.
+`AutoSegmenter`, so only the decoder runs, for the one region that the edit is about. Where that region reaches beyond
+what the segmenter looked at, it looks anew, at all of them.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ import numpy as np
 from pipeline.auto_segmenter import AutoSegmenter
 from pipeline.edits import Edit
 from pipeline.errors import InputError
-from pipeline.geometry import xywh_to_xyxy
+from pipeline.geometry import Resize, xywh_to_xyxy
 from pipeline.results import REGION_ID, REGION_LABEL, Clicks, Detections, Segmentation, Timings
 from pipeline.scan import Scan
+from pipeline.segmenter import PAD
 
 #: A person vouches for what was corrected, as for a box that was drawn.
 _SURE = 1.0
@@ -68,19 +70,17 @@ def correct_all(segmenter: AutoSegmenter, scan: Scan, found: Segmentation, edits
 def _add(segmenter: AutoSegmenter, scan: Scan, found: Segmentation, edit: Edit) -> Segmentation:
     box = _inside(edit.box, scan)
     class_id, label = _class(segmenter, edit.label or REGION_LABEL)
-    logits, ious, resize = segmenter.outline(scan, box[None], resize=found.resize)
-    one = np.array([_SURE], np.float32)
-    drawn = Detections(box[None], one, np.array([class_id], np.int64))
-    return replace(
+    drawn = Detections(box[None], np.array([_SURE], np.float32), np.array([class_id], np.int64))
+    blank = np.zeros((1, *segmenter.segmenter.no_masks()[0].shape[1:]), np.float32)
+    added = replace(
         found,
         detections=_joined(found.detections, drawn),
         labels=(*found.labels, label),
-        # a segmentation without any region has a grid of no size
-        mask_logits=np.concatenate([found.mask_logits, logits]) if len(found) else logits,
-        mask_ious=np.concatenate([found.mask_ious, ious]),
-        resize=resize,
+        mask_logits=np.concatenate([found.mask_logits, blank]) if len(found) else blank,
+        mask_ious=np.append(found.mask_ious, np.float32(0)),
         clicks=(*_clicks(found), Clicks()),
     )
+    return _decoded(segmenter, scan, added, len(found), found.resize if len(found) else None)
 
 
 def _box(segmenter: AutoSegmenter, scan: Scan, found: Segmentation, edit: Edit) -> Segmentation:
@@ -91,7 +91,7 @@ def _box(segmenter: AutoSegmenter, scan: Scan, found: Segmentation, edit: Edit) 
         for point, inside in zip(clicks.points, clicks.inside, strict=True)
         if (box[:2] <= point).all() and (point <= box[2:]).all()
     ]
-    return _decoded(segmenter, scan, found, edit.region - 1, box, Clicks(*map(tuple, zip(*kept, strict=True))))
+    return _reshaped(segmenter, scan, found, edit.region - 1, box, Clicks(*map(tuple, zip(*kept, strict=True))))
 
 
 def _click(segmenter: AutoSegmenter, scan: Scan, found: Segmentation, edit: Edit) -> Segmentation:
@@ -106,7 +106,7 @@ def _click(segmenter: AutoSegmenter, scan: Scan, found: Segmentation, edit: Edit
         reach = [min(box[0], x - margin), min(box[1], y - margin), max(box[2], x + margin), max(box[3], y + margin)]
         box = np.array(reach, np.float32).clip(0, (width, height, width, height))
     clicks = Clicks((*clicks.points, (x, y)), (*clicks.inside, adds))
-    return _decoded(segmenter, scan, found, index, box, clicks)
+    return _reshaped(segmenter, scan, found, index, box, clicks)
 
 
 def _relabel(segmenter: AutoSegmenter, scan: Scan, found: Segmentation, edit: Edit) -> Segmentation:
@@ -130,20 +130,39 @@ def _delete(segmenter: AutoSegmenter, scan: Scan, found: Segmentation, edit: Edi
 _ACTIONS = {"add": _add, "box": _box, "click": _click, "relabel": _relabel, "delete": _delete}
 
 
-def _decoded(
+def _reshaped(
     segmenter: AutoSegmenter, scan: Scan, found: Segmentation, index: int, box: np.ndarray, clicks: Clicks
 ) -> Segmentation:
-    """The region outlined anew from a box and clicks; the others as they are."""
-    points = np.array([clicks.points], np.float32) if clicks.points else None
-    labels = np.array([clicks.inside], np.int64) if clicks.points else None
-    logits, ious, _ = segmenter.outline(scan, box[None], points, labels, resize=found.resize)
+    """The region outlined anew from another box and clicks."""
     class_id, label = int(found.detections.class_ids[index]), found.labels[index]
     changed = _with(found, index, box, class_id, label, clicks)
-    return replace(
-        changed,
-        mask_logits=_set(found.mask_logits, index, logits[0]),
-        mask_ious=_set(found.mask_ious, index, ious[0]),
-    )
+    return _decoded(segmenter, scan, changed, index, found.resize)
+
+
+def _decoded(
+    segmenter: AutoSegmenter, scan: Scan, found: Segmentation, index: int, resize: Resize | None
+) -> Segmentation:
+    """The region outlined from its box and clicks, the others as they are; all of them where it is not in sight."""
+    boxes, clicks = found.detections.boxes, _clicks(found)
+    if resize is not None and resize.shows(boxes[index]):
+        one = slice(index, index + 1)
+        logits, ious, _ = segmenter.outline(scan, boxes[one], *_prompts(clicks[one]), resize=resize)
+        mask_logits, mask_ious = _set(found.mask_logits, index, logits[0]), _set(found.mask_ious, index, ious[0])
+    else:
+        mask_logits, mask_ious, resize = segmenter.outline(scan, boxes, *_prompts(clicks))
+    return replace(found, mask_logits=mask_logits, mask_ious=mask_ious, resize=resize)
+
+
+def _prompts(clicks: tuple[Clicks | None, ...]) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
+    """Clicks of N regions: points float32 (N, P, 2) and labels int64 (N, P); no clicks at all give None."""
+    most = max((len(one.points) for one in clicks if one), default=0)
+    if not most:
+        return None, None
+    points, labels = np.zeros((len(clicks), most, 2), np.float32), np.full((len(clicks), most), PAD, np.int64)
+    for row, one in enumerate(clicks):
+        if one and one.points:
+            points[row, : len(one.points)], labels[row, : len(one.points)] = one.points, one.inside
+    return points, labels
 
 
 def _with(found: Segmentation, index: int, box: np.ndarray, class_id: int, label: str, clicks: Clicks) -> Segmentation:

@@ -74,6 +74,12 @@ class Resize:
         left, top, right, bottom = corners.round().astype(int).tolist()
         return left, top, right, bottom
 
+    def shows(self, boxes: np.ndarray) -> bool:
+        """Whether boxes (N, 4), xyxy in pixels of the original, lie on the canvas as a whole."""
+        left, top, right, bottom = self.window
+        near, far = _pairs(boxes)[:, 0], _pairs(boxes)[:, 1]
+        return bool((near >= (left, top)).all() and (far <= (right, bottom)).all())
+
     def image(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 (H, W, 3) or (H, W) -> uint8 (size, size[, 3]); bilinear with antialiasing when it shrinks.
 
