@@ -52,13 +52,13 @@ def test_no_diagnosis_without_the_notice():
 
 
 def test_tables_are_those_of_the_embedded_release():
-    assert fill_readme(README, resolve().manifest) == README, "run python -m hub card hub/weights --readme README.md"
+    assert fill_readme(README, resolve().manifest) == README, "run python -m hub card hub/release --readme README.md"
 
 
 def test_embedded_card_is_current():
     release = resolve()
     card = (release.folder / "README.md").read_text("utf-8")
-    assert card == model_card(release), "run python -m hub card hub/weights"
+    assert card == model_card(release), "run python -m hub card hub/release"
 
 
 def test_embedded_classes_are_those_of_the_readme():
