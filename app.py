@@ -29,7 +29,7 @@ _THEME = gr.themes.Default(
 ).set(body_text_color_subdued="*neutral_500", block_info_text_color="*neutral_500")
 _LAUNCH = {
     "css_paths": [_PAGE / "page.css"], "head_paths": [_PAGE / "head.html"], "theme": _THEME, "i18n": I18N,
-    "mcp_server": True, "max_file_size": "400mb", "run_history": False, "enable_monitoring": False,
+    "mcp_server": True, "ssr_mode": False, "max_file_size": "400mb", "run_history": False, "enable_monitoring": False,
 }  # fmt: skip
 _HOUR = 3600
 #: How long the networks may take for one answer, and how many may wait for theirs.

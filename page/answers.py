@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from pipeline.segment_files import segment_file
 from pipeline.time_limit import time_limit
 
 #: Images kept at the same time, and the bytes of pixels beyond which only the last one is.
-_KEPT_SCANS, _KEPT_BYTES = 8, 256_000_000
+_KEPT_SCANS, _KEPT_BYTES, _KEPT_DIGESTS = 8, 256_000_000, 64
 #: Answers kept, each undo step of an image is one, and the bytes of masks beyond which only the last one is.
 _KEPT_ANSWERS, _KEPT_MASK_BYTES = 128, 32_000_000
 
@@ -57,7 +58,8 @@ class Answers:
         self.weights, self.seconds = weights, seconds
         self.release: Release = resolve(weights)
         self._segmenters: dict[str, AutoSegmenter] = {}
-        self._scans: OrderedDict[tuple, Scan] = OrderedDict()
+        self._scans: OrderedDict[bytes | str, Scan] = OrderedDict()
+        self._digests: OrderedDict[tuple, bytes] = OrderedDict()
         self._kept: OrderedDict[tuple, Segmentation] = OrderedDict()
         self._lock = threading.RLock()
 
@@ -95,7 +97,7 @@ class Answers:
         with _plain_names(), time_limit(self.seconds):
             scan, found = segment_file(segmenter, question.path, classes=question.classes, min_score=question.min_score)
         self._keep_scan(question.path, scan)
-        self._keep((*_key(question), ()), found)
+        self._keep((*self._key(question), ()), found)
         return scan, found
 
     def ask_anew(self, question: Question) -> tuple[Scan, Segmentation]:
@@ -105,7 +107,7 @@ class Answers:
 
     def corrected(self, question: Question, edits: tuple[Edit, ...] = ()) -> tuple[Scan, Segmentation]:
         """The regions after `edits`, from the longest beginning of them that is kept."""
-        key, known = _key(question), len(edits)
+        key, known = self._key(question), len(edits)
         with self._lock:
             while known >= 0 and (*key, edits[:known]) not in self._kept:
                 known -= 1
@@ -121,7 +123,7 @@ class Answers:
 
     def _scan(self, path: Path) -> Scan:
         with self._lock:
-            kept = self._scans.get(_file(path))
+            kept = self._scans.get(self._content(path))
         if kept is None:
             with _plain_names():
                 kept = read_scan(path)
@@ -129,10 +131,30 @@ class Answers:
         # the same upload may lie elsewhere meanwhile
         return replace(kept, path=path)
 
+    def _key(self, question: Question) -> tuple:
+        return self._content(question.path), question.precision, question.classes, question.min_score
+
+    def _content(self, path: Path) -> bytes | str:
+        """What tells one image from another: a client uploads the same one with each of its requests."""
+        try:
+            about = path.stat()
+            state = str(path), about.st_mtime_ns, about.st_size
+            with self._lock:
+                digest = self._digests.get(state)
+            if digest is None:
+                with path.open("rb") as stream:
+                    digest = hashlib.file_digest(stream, "sha256").digest()
+        except OSError:  # reading it tells what is wrong
+            return str(path)
+        with self._lock:
+            self._digests[state] = digest
+            _drop_oldest(self._digests, _KEPT_DIGESTS, _KEPT_BYTES, len)
+        return digest
+
     def _keep_scan(self, path: Path, scan: Scan) -> None:
         with self._lock:
-            self._scans[_file(path)] = scan
-            self._scans.move_to_end(_file(path))
+            self._scans[self._content(path)] = scan
+            self._scans.move_to_end(self._content(path))
             _drop_oldest(self._scans, _KEPT_SCANS, _KEPT_BYTES, lambda scan: scan.pixels.nbytes)
 
     def _keep(self, key: tuple, found: Segmentation) -> None:
@@ -147,19 +169,6 @@ def _drop_oldest(kept: OrderedDict, count: int, most_bytes: int, size: Callable[
     held = sum(map(size, kept.values()))
     while len(kept) > 1 and (len(kept) > count or held > most_bytes):
         held -= size(kept.popitem(last=False)[1])
-
-
-def _key(question: Question) -> tuple:
-    return _file(question.path), question.precision, question.classes, question.min_score
-
-
-def _file(path: Path) -> tuple:
-    """What tells one upload from another: two of the same name may follow each other at the same place."""
-    try:
-        about = path.stat()
-    except OSError:
-        return (str(path),)
-    return str(path), about.st_mtime_ns, about.st_size
 
 
 class _plain_names:

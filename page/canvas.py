@@ -1,6 +1,6 @@
 """The image with its regions, to look at and to correct: a small drawing surface, and a table beside it.
 
-Written by hand in the browser's own means (`canvas.js`), because gradio's AnnotatedImage tells no position of a click,
+Written by hand in the browser's own means (`surface/`), because gradio's AnnotatedImage tells no position of a click,
 ImageEditor no box, and its opacity and its regions can't be switched without asking the server.
 """
 
@@ -22,7 +22,9 @@ from page.words import TABLES, Words
 from pipeline.overlay import class_colour
 from pipeline.results import REGION_LABEL, Segmentation
 
-_HERE = Path(__file__).parent
+_SURFACE = Path(__file__).parent / "surface"
+#: Together one script, in this order.
+_SCRIPTS = ("canvas.js", "drawing.js", "correcting.js")
 #: Longer side of what a browser is given; masks of small images are drawn finer than their pixels.
 _MOST_PIXELS, _LEAST_MASK = 1280, 768
 _JPEG_QUALITY = 95
@@ -37,17 +39,17 @@ def canvas(**settings) -> gr.HTML:
 
     No class of its own, for which gradio would write a file of types beside this one.
     """
-    parts = {suffix: (_HERE / f"canvas.{suffix}").read_text("utf-8") for suffix in ("html", "css", "js")}
-    return gr.HTML(
-        {}, html_template=parts["html"], css_template=parts["css"], js_on_load=parts["js"], apply_default_css=False,
-        words=TABLES, **settings,
+    html, css, *scripts = (
+        (_SURFACE / name).read_text("utf-8") for name in ("canvas.html", "canvas.css", *_SCRIPTS)
     )  # fmt: skip
+    return gr.HTML({}, html_template=html, css_template=css, js_on_load="\n".join(scripts), apply_default_css=False,
+                   words=TABLES, **settings)  # fmt: skip
 
 
 def canvas_value(
     pixels: np.ndarray | None, segmentation: Segmentation, record: dict, words: Words, class_names: dict[int, str]
 ) -> dict:
-    """What `canvas.js` draws.
+    """What `surface/` draws.
 
     Parameters
     ----------
