@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from pipeline.training.recipes import RECIPES, Recipe
+from pipeline.training.recipes import MIXTURES, RECIPES, SCORES, Recipe
 
 
 @dataclass(frozen=True)
@@ -47,18 +47,14 @@ GROUPS = {
 }
 
 
-#: Queries x keys of every block; these and softmax x values.
-_SCORES = (r"^/blocks\.\d+/MatMul$",)
-_PRODUCTS = (*_SCORES, r"^/blocks\.\d+/MatMul_1$")
-
-
 def _without(recipe: Recipe, pattern: str) -> Recipe:
     return replace(recipe, keep_float=recipe.keep_float | {pattern: "left out"})
 
 
 def _variants() -> dict[str, Variant]:
     shipped = RECIPES["int8"]
-    detector, encoder = shipped["detector"], Recipe("dynamic", ("MatMul",))
+    detector, decoder = shipped["detector"], shipped["mask_decoder"]
+    encoder = replace(shipped["image_encoder"], products=())
     linear = Recipe("static", ("MatMul",), float_outputs=True)
     weights4 = Recipe("weights4", ("MatMul",))
     whole = replace(detector, keep_float={r"/heads/(Softmax|Sigmoid)": "no int8 kernel"})
@@ -85,26 +81,26 @@ def _variants() -> dict[str, Variant]:
         "encoder/modes": Variant(
             "image_encoder", "modes integrated, attention float", replace(encoder, changes=("integrate-modes",))
         ),
-        "encoder/scores": Variant("image_encoder", "queries x keys, too", replace(encoder, products=_SCORES), 8),
+        "encoder/scores": Variant("image_encoder", "queries x keys, too", replace(encoder, products=(SCORES,)), 8),
         "encoder/scores-modes": Variant(
             "image_encoder",
             "queries x keys, too, modes integrated",
-            replace(encoder, products=_SCORES, changes=("integrate-modes",)),
+            replace(encoder, products=(SCORES,), changes=("integrate-modes",)),
             8,
         ),
         "encoder/products": Variant(
-            "image_encoder", "both attention products, too", replace(encoder, products=_PRODUCTS), 8
+            "image_encoder", "both attention products, too", replace(encoder, products=(SCORES, MIXTURES))
         ),
         "encoder/window-products": Variant(
             "image_encoder",
             "both in windows, queries x keys of the whole image",
-            replace(encoder, products=(*_SCORES, r"^/blocks\.(?!(5|7|9)/)\d+/MatMul_1$")),
+            replace(encoder, products=(SCORES, r"^/blocks\.(?!(5|7|9)/)\d+/MatMul_1$")),
             8,
         ),
         "encoder/int4": Variant("image_encoder", "4-bit weights", weights4),
-        "decoder/dynamic": Variant("mask_decoder", "dynamic", Recipe("dynamic", ("MatMul",))),
-        "decoder/static": Variant("mask_decoder", "static inputs", linear),
-        "decoder/int4": Variant("mask_decoder", "4-bit weights", weights4),
+        "decoder/dynamic": Variant("mask_decoder", "dynamic", replace(decoder, mode="dynamic")),
+        "decoder/static": Variant("mask_decoder", "static inputs", decoder),
+        "decoder/int4": Variant("mask_decoder", "4-bit weights", replace(decoder, mode="weights4")),
     }
     for graph, short, recipe in (("detector", "detector", detector), ("image_encoder", "encoder", encoder)):
         for group, pattern in GROUPS[graph].items():

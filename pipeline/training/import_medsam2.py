@@ -22,7 +22,7 @@ from pipeline.training.config import read_config
 from pipeline.training.export import GRAPHS_OF, export_release, list_files, save_graph, store_half
 from pipeline.training.optimize_graph import optimize_graph
 from pipeline.training.quantize_graph import quantize_graph
-from pipeline.training.recipes import RECIPES
+from pipeline.training.recipes import UNCALIBRATED
 
 #: Where MedSAM2's authors publish it, their newest checkpoint, and its licence there.
 OFFICIAL, FILE, LICENSE = "wanglab/MedSAM2", "MedSAM2_latest.pt", "CC-BY-SA-4.0"
@@ -64,7 +64,7 @@ def import_medsam2(
     )
     calibration = Calibration((), release.config)
     for name in GRAPHS_OF["segmenter"]:
-        graph = quantize_graph(name, release.file(f"onnx/fp32/{name}.onnx"), calibration, RECIPES["int8"][name])
+        graph = quantize_graph(name, release.file(f"onnx/fp32/{name}.onnx"), calibration, UNCALIBRATED[name])
         save_graph(optimize_graph(store_half(graph)), out / "onnx" / "int8" / f"{name}.onnx")
     for precision, path in detectors.items():
         with replace_path(out / "onnx" / precision / "detector.onnx") as temporary:

@@ -52,6 +52,8 @@ _INT8_ACTIVATIONS = 4
 
 def quantize_graph(name: str, source: Path, calibration: Calibration, recipe: Recipe) -> onnx.ModelProto:
     """One fp32 graph of a release by its recipe. Raises InputError for a graph in which nothing can be quantized."""
+    if recipe.needs_images and not calibration.images:
+        raise InputError(source, "no image to calibrate it on", "at least one prepared train image")
     with tempfile.TemporaryDirectory() as temporary, _quiet():
         plain = _preprocess(source, Path(temporary) / source.name)
         if recipe.changes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 MODES = ("float", "dynamic", "static", "weights4")
 RANGES = ("min-max", "trimmed", "percentile", "entropy")
@@ -48,10 +48,20 @@ class Recipe:
         if self.mode not in MODES or self.ranges not in RANGES:
             raise ValueError(f"mode {self.mode!r}, ranges {self.ranges!r}; expected of {MODES}, {RANGES}")
 
+    @property
+    def needs_images(self) -> bool:
+        """Whether it takes calibration images."""
+        return self.mode == "static" or bool(self.products or set(self.changes) - {"fuse-attention"})
+
     def floats(self, names: Iterable[str]) -> list[str]:
         """Those of the node names that stay float."""
         return [name for name in names if any(re.search(pattern, name) for pattern in self.keep_float)]
 
+
+#: Queries x keys of every block of Hiera; softmax x values.
+SCORES, MIXTURES = r"^/blocks\.\d+/MatMul$", r"^/blocks\.\d+/MatMul_1$"
+#: The prompt's place in the image: its sines tell neighbouring pixels apart.
+_PROMPT = {r"^/MatMul$": "the prompt's place: its sines tell neighbouring pixels apart"}
 
 _DETECTOR = Recipe(
     mode="static",
@@ -61,14 +71,12 @@ _DETECTOR = Recipe(
         r"/heads/(?!.*(/stem/|_convs/))": "box regression turns bins into pixels, and class scores are thresholds"
     },
 )
-_ENCODER = Recipe(
-    mode="dynamic",
-    operators=("MatMul",),
-    keep_float={r"^/patch/": "a convolution: onnxruntime has no fast dynamic one, and three channels are few"},
-)
-_DECODER = Recipe(mode="float")
+_ENCODER = Recipe(mode="dynamic", operators=("MatMul",), products=(SCORES, MIXTURES))
+_DECODER = Recipe(mode="static", operators=("MatMul",), keep_float=_PROMPT, float_outputs=True)
 
 #: {precision: {graph: recipe}}
 RECIPES: dict[str, dict[str, Recipe]] = {
     "int8": {"detector": _DETECTOR, "image_encoder": _ENCODER, "mask_decoder": _DECODER},
 }
+#: For networks that come without images to calibrate on: what needs none, the rest stays float.
+UNCALIBRATED = {"image_encoder": replace(_ENCODER, products=()), "mask_decoder": Recipe("float")}

@@ -98,13 +98,13 @@ def test_groups_hold_nodes_of_the_graph(release, name):
 
     variant = VARIANTS[name]
     nodes = [node.name for node in onnx.load(release.file(f"onnx/fp32/{variant.graph}.onnx")).graph.node]
-    shipped = RECIPES["int8"][variant.graph] if variant.graph == "detector" else Recipe("dynamic", ("MatMul",))
+    shipped = RECIPES["int8"][variant.graph]
     more = set(variant.recipe.floats(nodes)) - set(shipped.floats(nodes))
     assert more
     assert len(GROUPS[variant.graph]) >= 9
 
 
-@pytest.mark.parametrize("graph", ["detector", "image_encoder"])
+@pytest.mark.parametrize("graph", ["detector", "image_encoder", "mask_decoder"])
 def test_every_float_node_that_a_recipe_names_is_there(release, graph):
     import onnx
 
