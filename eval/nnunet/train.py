@@ -30,7 +30,7 @@ _POLY = 0.9
 def build_trainer(workspace: Workspace) -> nnUNetTrainer:
     """nnU-Net's trainer on fold 0 of a prepared workspace, on the processor, with its network built."""
     workspace.enter()
-    os.environ["nnUNet_n_proc_DA"] = "0"  # augment in this process, so that a seed gives the same patches
+    os.environ |= {"nnUNet_n_proc_DA": "0"}  # augment in this process, so that a seed gives the same patches
     plans = json.loads((workspace.preprocessed / f"{PLANS}.json").read_text("utf-8")) | {"continue_training": False}
     description = json.loads((workspace.raw / "dataset.json").read_text("utf-8"))
     configuration = workspace.read("prepare")["configuration"]

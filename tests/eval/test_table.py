@@ -12,14 +12,15 @@ from PIL import Image
 pytest.importorskip("surface_distance")
 
 from eval.__main__ import main
+from eval.baselines.lite_medsam import LiteMedSAM
 from eval.contact_sheet import pick
 from eval.intervals import macro_interval, macro_mean
+from eval.measure import chosen
 from eval.metrics import surface_dice
-from eval.outliners import LiteMedSAM, box, ellipse
+from eval.outliners import box, ellipse
 from eval.records import Record, read_records, write_records
 from eval.rows import ROWS
 from eval.summary import summarise_row
-from eval.table import chosen
 from pipeline.datasets import Sample, Source
 from pipeline.errors import InputError
 
@@ -71,7 +72,7 @@ def test_litemedsam_outlines_a_disc():
     rows, columns = np.mgrid[:300, :400]
     disc = (rows - 140) ** 2 + (columns - 220) ** 2 < 60**2
     pixels = np.repeat((30 + 150 * disc).astype(np.uint8)[..., None], 3, axis=2)
-    found = LiteMedSAM()(pixels, np.float32([[160, 80, 280, 200]]))
+    found = LiteMedSAM().outline(pixels, np.float32([[160, 80, 280, 200]]))
     assert 2 * (found & disc).sum() / (found.sum() + disc.sum()) > 0.9
 
 
