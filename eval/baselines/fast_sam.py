@@ -19,13 +19,16 @@ _SETTINGS = {"imgsz": 1024, "conf": 0.4, "iou": 0.9, "retina_masks": True, "devi
 
 
 class FastSAM:
-    """Where `checkpoint` is None its weights are random: good for its size and its speed, and for nothing else."""
+    """Where `checkpoint` is None its weights are random: good for its size and its speed, and for nothing else.
 
-    def __init__(self, checkpoint: Path | None, threads: int | None = None):
+    `settings` holds ultralytics' settings that are not to be FastSAM's own.
+    """
+
+    def __init__(self, checkpoint: Path | None, threads: int | None = None, **settings: float):
         # it would install packages, look for updates and report use
         os.environ |= {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_VERBOSE": "false"}
         try:
-            from eval.baselines import torch_network
+            from eval.baselines import suppression, torch_network
 
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -36,6 +39,7 @@ class FastSAM:
                 "`pip install --no-deps ultralytics==8.4.190 ultralytics-thop polars` (AGPL-3.0), see eval/README.md"
             )
             raise InputError("FastSAM", f"the package {error.name!r} is not installed", expected) from None
+        suppression.mend_torchvision()
         torch_network.set_threads(threads)
         torch_network.seed_weights()
         if checkpoint:
@@ -43,8 +47,7 @@ class FastSAM:
         else:
             network = SegmentationModel("yolov8x-seg.yaml", nc=1, verbose=False)
         self.bytes = torch_network.bytes_of(network)
-        settings = _SETTINGS | {"save": False, "mode": "predict"}
-        self._predictor = FastSAMPredictor(overrides=settings)
+        self._predictor = FastSAMPredictor(overrides=_SETTINGS | {"save": False, "mode": "predict"} | settings)
         self._predictor.setup_model(network.eval(), verbose=False)
 
     def outline(self, pixels: np.ndarray, boxes: np.ndarray) -> np.ndarray:

@@ -15,21 +15,23 @@ from pipeline.errors import InputError
 
 
 class MobileSAM:
-    """Where `checkpoint` is None its weights are random: good for its size and its speed, and for nothing else."""
+    """Where `checkpoint` is None its weights are random: good for its size and its speed, and for nothing else.
 
-    def __init__(self, checkpoint: Path | None, threads: int | None = None):
+    `generator` holds what its generator of masks of everything takes, instead of its defaults.
+    """
+
+    def __init__(self, checkpoint: Path | None, threads: int | None = None, **generator: float):
         try:
-            from eval.baselines import torch_network
+            from eval.baselines import suppression, torch_network
 
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # it imports timm by names of old, and registers its models twice
                 import mobile_sam
-                from mobile_sam import automatic_mask_generator
                 from mobile_sam.build_sam import build_sam_vit_t
         except ModuleNotFoundError as error:
             expected = "the environment of requirements-eval.txt"
             raise InputError("MobileSAM", f"the package {error.name!r} is not installed", expected) from None
-        _mend_nms(automatic_mask_generator)
+        suppression.mend_torchvision()
         torch_network.set_threads(threads)
         torch_network.seed_weights()
         network = build_sam_vit_t()
@@ -37,7 +39,7 @@ class MobileSAM:
             torch_network.load_weights(network, checkpoint)
         self.bytes = torch_network.bytes_of(network)
         self._predictor = mobile_sam.SamPredictor(network)
-        self._generator = mobile_sam.SamAutomaticMaskGenerator(network)
+        self._generator = mobile_sam.SamAutomaticMaskGenerator(network, **generator)
 
     def outline(self, pixels: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         """Union of the masks of boxes (N, 4), bool (H, W)."""
@@ -48,27 +50,3 @@ class MobileSAM:
     def everything(self, pixels: np.ndarray) -> list[np.ndarray]:
         """Every mask that it finds without any prompt, bool (H, W) each."""
         return [found["segmentation"] for found in self._generator.generate(pixels)]
-
-
-def _mend_nms(module) -> None:
-    """torchvision's wheel is built for CUDA and has no operators beside a CPU torch; its generator needs one."""
-    from torchvision import extension
-
-    if not extension._has_ops():
-        module.batched_nms = batched_nms
-
-
-def batched_nms(boxes, scores, classes, iou_threshold: float):
-    """As torchvision.ops.batched_nms: places of the boxes (N, 4) that no surer box of their class overlaps more."""
-    import torch
-
-    from pipeline.geometry import box_iou
-
-    order = scores.argsort(descending=True, stable=True)
-    sorted_boxes, sorted_classes = boxes[order].numpy(), classes[order].numpy()
-    overlaps = (box_iou(sorted_boxes, sorted_boxes) > iou_threshold) & (sorted_classes[:, None] == sorted_classes)
-    kept = np.ones(len(order), bool)
-    for place in range(len(order)):
-        if kept[place]:
-            kept[place + 1 :] &= ~overlaps[place, place + 1 :]
-    return order[torch.from_numpy(kept)]
