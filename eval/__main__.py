@@ -12,7 +12,7 @@ from pipeline.errors import InputError, missing_package
 def main(words: list[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 done, 2 something was refused."""
     try:
-        from eval import figures, scope, table, thresholds
+        from eval import figures, readme, scope, table, thresholds
         from eval.nnunet import command as nnunet
     except ModuleNotFoundError as error:
         print(missing_package("python -m eval", error.name), file=sys.stderr)
@@ -25,6 +25,7 @@ def main(words: list[str] | None = None) -> int:
         ("figures", figures, "Dice, IoU, box recall, false positives and times of a release"),
         ("table", table, "ours beside baselines on the same images, with intervals, as a table and plots"),
         ("nnunet", nnunet, "train nnU-Net on a source and let it predict, for the table"),
+        ("readme", readme, "fill the README's comparison from results.json"),
         ("scope", scope, "how well images of nothing that the release knows are told apart"),
         ("thresholds", thresholds, "the least score of each class that serves best on val, for config.json"),
     ):

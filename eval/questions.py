@@ -36,8 +36,8 @@ def quantization_lines(results: dict) -> list[str]:
         "| precision | Dice | IoU | MB | ms |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
-    for row in rows.values():
-        macro, size = row["figures"]["macro"], row.get("bytes")
+    for name, row in rows.items():
+        macro, size = row["figures"]["macro"], row.get("bytes") or results.get("sizes", {}).get(name)
         scores = [f"{macro[key]['mean']:.3f}" if macro[key] else "-" for key in ("dice", "iou")]
         cells = [row["title"], *scores, f"{size / 1e6:.1f}" if size else "-"]
         lines.append("| " + " | ".join([*cells, f"{row['figures']['milliseconds']['p50']:.0f}"]) + " |")

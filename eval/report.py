@@ -17,7 +17,7 @@ COLUMNS = (
     "NSD",
     "box recall",
     "AP50",
-    "less Dice than ours",
+    "Dice against ours",
     "MB",
     "ms",
     "published",
@@ -25,28 +25,29 @@ COLUMNS = (
 #: How the column `boxes` calls them.
 _BOXES = {"everything": "none: the best of all its masks (an oracle's choice)", "none": "none needed"}
 _NOTES = (
-    "Brackets are 95 % intervals by patient. A row of fewer sources is compared with ours on the same images. "
+    "Brackets are 95 % intervals by patient. Against ours means on the same images, whatever sources a row has. "
     "MB is the size of the weights, ms the median time of an image. What was published is not measured here."
 )
 
 
 def table_lines(results: dict) -> list[list[str]]:
     """The cells of every row, `COLUMNS` first; a row that did not run, or that lacks its weights, has its reason."""
-    return [list(COLUMNS), *(_cells(name, row) for name, row in results["rows"].items())]
+    return [list(COLUMNS), *(_cells(name, row, results) for name, row in results["rows"].items())]
 
 
-def _cells(name: str, row: dict) -> list[str]:
+def _cells(name: str, row: dict, results: dict) -> list[str]:
     figures = row.get("figures")
     cells = dict.fromkeys(COLUMNS, "")
     cells |= {"row": row["title"], "boxes": _BOXES.get(row["boxes"], row["boxes"]), "published": published(name)}
     cells["images"] = str(figures["images"] if figures else 0)
-    if row.get("bytes"):
-        cells["MB"] = f"{row['bytes'] / 1e6:.1f}"
+    size = row.get("bytes") or results.get("sizes", {}).get(name.removesuffix("-true"))
+    if size:
+        cells["MB"] = f"{size / 1e6:.1f}"
     times = row.get("milliseconds") or (figures or {}).get("milliseconds")
     if times:
         cells["ms"] = f"{times['p50']:.0f}"
     if not figures:
-        cells["Dice"] = row.get("absent") or f"not run: {row.get('reason', '')}"
+        cells["Dice"] = (row.get("absent") or f"not run: {row.get('reason', '')}").replace("|", "/")
         return list(cells.values())
     boxes, less, macro = figures["boxes"] or {}, figures["less_than_reference"], figures["macro"]
     cells |= {"sources": str(len(figures["sources"])), "Dice": _number(macro["dice"]), "95 %": _range(macro["dice"])}
@@ -54,19 +55,30 @@ def _cells(name: str, row: dict) -> list[str]:
     for column, key in (("box recall", "recall_50"), ("AP50", "ap50")):
         cells[column] = f"{boxes[key]:.3f}" if boxes.get(key) is not None else ""
     if less and name != REFERENCE:
-        cells["less Dice than ours"] = f"{-less['mean']:+.3f} ({_range(less, -1)})"
+        cells["Dice against ours"] = f"{less['mean']:+.3f} ({_range(less, '+')})"
     return list(cells.values())
+
+
+def summary_lines(results: dict) -> list[str]:
+    """The README's table: of every row what it reaches, what it weighs and what it takes, and how it was measured."""
+    lines = [["row", "boxes", "sources", "Dice", "IoU", "Dice against ours", "MB", "ms"]]
+    for cells in table_lines(results)[1:]:
+        row = dict(zip(COLUMNS, cells, strict=True))
+        measured = row["images"] != "0"
+        dice = f"{row['Dice']} ({row['95 %']})" if measured else row["Dice"].split(":")[0]
+        kept = [row[name] for name in lines[0]]
+        lines.append([*kept[:3], dice, *kept[4:]])
+    why = "Why a row has no figures stands in [eval/results/table/table.md](eval/results/table/table.md)."
+    lacking = any("figures" not in row for row in results["rows"].values())
+    return [*_ruled(lines), "", _origin(results), *(["", why] if lacking else [])]
 
 
 def _number(value: dict | None) -> str:
     return "" if value is None else f"{value['mean']:.3f}"
 
 
-def _range(value: dict | None, sign: int = 1) -> str:
-    if value is None:
-        return ""
-    low, high = sorted((sign * value["low"], sign * value["high"]))
-    return f"{low:.3f} to {high:.3f}"
+def _range(value: dict | None, sign: str = "") -> str:
+    return "" if value is None else f"{value['low']:{sign}.3f} to {value['high']:{sign}.3f}"
 
 
 def markdown(results: dict) -> str:

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("sam2")
+
+import torch
 
 from eval.baselines.checkpoints import CHECKPOINTS, Checkpoint
 from eval.baselines.sam2_checkpoint import Sam2Checkpoint, configuration_of
