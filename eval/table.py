@@ -72,6 +72,9 @@ class Table:
         try:
             ready = row.open(self.setting)
             if ready.absent:
+                known = read_facts(path)
+                if known and known.absent == ready.absent and known.milliseconds:
+                    return
                 times = time_row(row.name, ready, left, reference)
                 write_facts(path, Facts(ready.bytes, absent=ready.absent, milliseconds=times))
                 return
