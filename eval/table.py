@@ -68,24 +68,22 @@ class Table:
         left, path = self.left(row), self._path(row, "json")
         if not left:
             return
-        reference = self.records(self.rows[REFERENCE])
+        known, reference = read_facts(path), self.records(self.rows[REFERENCE])
         try:
             ready = row.open(self.setting)
-            if ready.absent:
-                known = read_facts(path)
-                if known and known.absent == ready.absent and known.milliseconds:
-                    return
+            if not ready.absent:
+                write_facts(path, Facts(ready.bytes))
+                records = measure_row(row.name, ready, left, reference)
+                write_records(self._path(row, "jsonl"), self._about(row), records)
+            elif not (known and known.absent == ready.absent):
                 times = time_row(row.name, ready, left, reference)
                 write_facts(path, Facts(ready.bytes, absent=ready.absent, milliseconds=times))
-                return
-            write_facts(path, Facts(ready.bytes))
-            records = measure_row(row.name, ready, left, reference)
-            write_records(self._path(row, "jsonl"), self._about(row), records)
         except InputError as error:
-            if not self.all_records(row):
-                write_facts(path, Facts(reason=str(error)))
             if row.name == REFERENCE:
                 raise
+            # what another environment could say of the row stays
+            if not self.all_records(row) and not (known and known.absent):
+                write_facts(path, Facts(reason=str(error)))
 
     def summarise(self) -> dict:
         """results.json: every row that was ever asked for, in the order of the table."""

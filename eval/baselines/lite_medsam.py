@@ -22,10 +22,11 @@ class LiteMedSAM:
 
             from eval.baselines import torch_network
             from pipeline.training.lite_medsam import build_lite_medsam
+
+            self.cv2, self.torch, self.model = cv2, torch, build_lite_medsam()
         except ModuleNotFoundError as error:
             raise InputError("LiteMedSAM", missing_package("this row", error.name), "the build environment") from None
         torch_network.set_threads(threads)
-        self.cv2, self.torch, self.model = cv2, torch, build_lite_medsam()
         self.bytes = torch_network.bytes_of(self.model)
 
     def outline(self, pixels: np.ndarray, boxes: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ pytest.importorskip("surface_distance")
 from eval.__main__ import main
 from eval.baselines.lite_medsam import LiteMedSAM
 from eval.contact_sheet import pick
+from eval.facts import Facts, write_facts
 from eval.intervals import macro_interval, macro_mean
 from eval.measure import chosen, measure_row, read_sources
 from eval.metrics import surface_dice
@@ -23,9 +24,10 @@ from eval.outliners import box, ellipse
 from eval.readme import fill_comparison
 from eval.records import Record, read_records, write_records
 from eval.report import COLUMNS, markdown, table_lines
-from eval.row import Setting
+from eval.row import Row, Setting
 from eval.rows import ROWS, best_overlapping
 from eval.summary import summarise_row
+from eval.table import Table
 from pipeline.datasets import Sample, Source
 from pipeline.errors import InputError
 
@@ -267,6 +269,27 @@ def test_records_of_another_release_are_refused(data, tmp_path, release, capsys)
     path.write_text(path.read_text().replace(release.files_sha256, "0" * 64))
     assert run(data, out, release, "--rows", "ellipse-true", "--limit", 1) == 2
     assert "name another --out" in capsys.readouterr().err
+
+
+def test_environments_make_one_table(data, tmp_path, release):
+    """A row that only another environment can open keeps what that one found."""
+    samples = chosen(read_sources(data, ("fetal_head",)), "test", 1)
+
+    def lacking(setting):
+        raise InputError("MobileSAM", "the package is not installed", "another environment")
+
+    def table() -> Table:
+        made = Table(tmp_path, release, Setting(str(release.folder), 1), samples)
+        made.rows["mobilesam"] = Row("mobilesam", "MobileSAM", "ours", lacking)
+        return made
+
+    table().fill(table().rows["mobilesam"])
+    assert "not installed" in table().summarise()["rows"]["mobilesam"]["reason"]
+    facts = Facts(bytes=40, absent="weights absent: a file", milliseconds=[3.0, 5.0])
+    write_facts(tmp_path / "rows" / "mobilesam.json", facts)
+    table().fill(table().rows["mobilesam"])
+    row = table().summarise()["rows"]["mobilesam"]
+    assert (row["bytes"], row["absent"], row["milliseconds"]["p50"]) == (40, "weights absent: a file", 4.0)
 
 
 def test_an_oracle_takes_the_best_mask_of_every_region():
