@@ -16,12 +16,15 @@ COLUMNS = (
     "IoU",
     "NSD",
     "box recall",
+    "box IoU",
     "AP50",
+    "AP50-95",
     "Dice against ours",
     "MB",
     "ms",
     "published",
 )
+_BOX_COLUMNS = {"box recall": "recall_50", "box IoU": "matched_iou", "AP50": "ap50", "AP50-95": "ap50_95"}
 #: How the column `boxes` calls them.
 _BOXES = {"everything": "none: the best of all its masks (an oracle's choice)", "none": "none needed"}
 _NOTES = (
@@ -52,7 +55,7 @@ def _cells(name: str, row: dict, results: dict) -> list[str]:
     boxes, less, macro = figures["boxes"] or {}, figures["less_than_reference"], figures["macro"]
     cells |= {"sources": str(len(figures["sources"])), "Dice": _number(macro["dice"]), "95 %": _range(macro["dice"])}
     cells |= {"IoU": _number(macro["iou"]), "NSD": _number(macro["nsd"])}
-    for column, key in (("box recall", "recall_50"), ("AP50", "ap50")):
+    for column, key in _BOX_COLUMNS.items():
         cells[column] = f"{boxes[key]:.3f}" if boxes.get(key) is not None else ""
     if less and name != REFERENCE:
         cells["Dice against ours"] = f"{less['mean']:+.3f} ({_range(less, '+')})"

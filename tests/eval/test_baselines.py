@@ -14,6 +14,7 @@ if importlib.util.find_spec("mobile_sam") is None:  # not imported yet: torchvis
 from eval.__main__ import main
 from eval.baselines.fast_sam import FastSAM
 from eval.baselines.mobile_sam import MobileSAM
+from eval.report import COLUMNS
 
 pytestmark = [
     pytest.mark.baselines,
@@ -74,9 +75,9 @@ def test_a_row_without_weights_has_size_and_speed_and_no_figure(data, tmp_path, 
     assert rows["mobilesam"]["milliseconds"]["p50"] > 0
     assert "python -m eval nnunet prepare" in rows["nnunet"]["reason"]
     (line,) = [line for line in (out / "table.md").read_text().splitlines() if line.startswith("| MobileSAM")]
-    cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert cells[2] == "0"
-    assert cells[4].startswith("weights absent: mobile_sam.pt")
-    assert cells[5:11] == [""] * 6
-    assert "arXiv 2306.14289" in cells[13]
+    cells = dict(zip(COLUMNS, (cell.strip() for cell in line.strip("|").split("|")), strict=True))
+    assert cells["images"] == "0"
+    assert cells["Dice"].startswith("weights absent: mobile_sam.pt")
+    assert {name for name, cell in cells.items() if cell} == {"row", "boxes", "images", "Dice", "MB", "ms", "published"}
+    assert "arXiv 2306.14289" in cells["published"]
     assert not (out / "rows" / "mobilesam.jsonl").exists()
