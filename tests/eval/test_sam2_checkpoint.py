@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ pytest.importorskip("sam2")
 
 import torch
 
+from eval.__main__ import main
 from eval.baselines.checkpoints import CHECKPOINTS, Checkpoint
 from eval.baselines.sam2_checkpoint import Sam2Checkpoint, configuration_of
 from hub.release import file_entry
@@ -81,3 +83,19 @@ def test_where_checkpoints_come_from(tmp_path, checkpoint):
     known = Checkpoint("x", checkpoint.name, "MIT", repo="a/b", sha256=file_entry(checkpoint)["sha256"])
     assert known.find(checkpoint.parent) == checkpoint
     assert CHECKPOINTS["fastsam"].command(tmp_path).startswith(f"curl -L --create-dirs -o {tmp_path}/FastSAM-x.pt http")
+
+
+def test_a_checkpoint_becomes_a_row(data, tmp_path, release, checkpoint):
+    """With its file in the folder of checkpoints a row has figures; without it size and speed alone."""
+    words = ["--data", data, "--out", tmp_path / "table", "--weights", release.folder, "--threads", 1, "--limit", 1]
+    words += ["--rows", "medsam2", "--checkpoints", tmp_path]
+    assert main(["table", *map(str, words)]) == 0
+    (tmp_path / checkpoint.name).write_bytes(checkpoint.read_bytes())
+    before = json.loads((tmp_path / "table" / "results.json").read_text())["rows"]["medsam2"]
+    assert "hf download wanglab/MedSAM2 MedSAM2_latest.pt" in before["absent"]
+    assert "figures" not in before
+    assert main(["table", *map(str, words)]) == 0
+    row = json.loads((tmp_path / "table" / "results.json").read_text())["rows"]["medsam2"]
+    assert row["figures"]["images"] == 1
+    assert 0 <= row["figures"]["macro"]["dice"]["mean"] <= 1
+    assert "absent" not in row
