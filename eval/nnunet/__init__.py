@@ -2,3 +2,7 @@
 
 Needs the environment of requirements-eval.txt. Everything of one source lies in a folder of its own, see `workspace`.
 """
+
+from eval.nnunet.command import add_arguments, run
+
+__all__ = ["add_arguments", "run"]

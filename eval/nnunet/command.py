@@ -57,6 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError("python -m eval nnunet", "the package 'nnunetv2' is not installed", expected)
     source = read_source(arguments.source)
     workspace = Workspace(arguments.out, source.name)
+    if arguments.step in _AFTER:
+        workspace.read(_AFTER[arguments.step])
     workspace.enter()
     if getattr(arguments, "threads", None):
         import torch
@@ -79,17 +81,17 @@ def _prepare(arguments: argparse.Namespace, source: Source, workspace: Workspace
 
 
 def _train(arguments: argparse.Namespace, source: Source, workspace: Workspace) -> str:
-    workspace.read("prepare")
     from eval.nnunet.train import train
 
     return f"trained {json.dumps(train(workspace, arguments.minutes, arguments.seed))}"
 
 
 def _predict(arguments: argparse.Namespace, source: Source, workspace: Workspace) -> str:
-    workspace.read("train")
     from eval.nnunet.predict import predict
 
     return f"{predict(source, workspace, arguments.split, arguments.limit)} cases predicted"
 
 
+#: What has to be done before a step.
+_AFTER = {"train": "prepare", "predict": "train"}
 _STEPS = {"prepare": _prepare, "train": _train, "predict": _predict}

@@ -17,9 +17,12 @@ from hub.reference import Reference
 from hub.release import CARD, Release, file_entry
 from hub.resolve import fetch_file, resolve
 from pipeline.errors import InputError
+from pipeline.training.calibration import Calibration
 from pipeline.training.config import read_config
 from pipeline.training.export import GRAPHS_OF, export_release, list_files, save_graph, store_half
-from pipeline.training.quantize import quantize_graph
+from pipeline.training.optimize_graph import optimize_graph
+from pipeline.training.quantize_graph import quantize_graph
+from pipeline.training.recipes import RECIPES
 
 #: Where MedSAM2's authors publish it, their newest checkpoint, and its licence there.
 OFFICIAL, FILE, LICENSE = "wanglab/MedSAM2", "MedSAM2_latest.pt", "CC-BY-SA-4.0"
@@ -59,9 +62,10 @@ def import_medsam2(
         base=base,
         new_licenses=licenses,
     )
+    calibration = Calibration((), release.config)
     for name in GRAPHS_OF["segmenter"]:
-        graph = quantize_graph(name, release.file(f"onnx/fp32/{name}.onnx"), [], release.config)
-        save_graph(store_half(graph), out / "onnx" / "int8" / f"{name}.onnx")
+        graph = quantize_graph(name, release.file(f"onnx/fp32/{name}.onnx"), calibration, RECIPES["int8"][name])
+        save_graph(optimize_graph(store_half(graph)), out / "onnx" / "int8" / f"{name}.onnx")
     for precision, path in detectors.items():
         with replace_path(out / "onnx" / precision / "detector.onnx") as temporary:
             shutil.copyfile(path, temporary)

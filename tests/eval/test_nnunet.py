@@ -47,6 +47,7 @@ def test_images_become_a_row(images, tmp_path, release, capsys):
     out = tmp_path / "nnunet"
     assert nnunet("train", images, out) == 2
     assert "eval nnunet prepare" in capsys.readouterr().err
+    assert not out.exists()
     assert nnunet("prepare", images, out, "--memory-gb", 0.5) == 0
     raw = out / "hc18_mini" / "raw" / "Dataset001_hc18_mini"
     assert sorted(path.name for path in (raw / "imagesTr").iterdir())[0] == "000_HC_0000.png"

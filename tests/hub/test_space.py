@@ -21,6 +21,7 @@ def test_space_holds_the_page_and_names_its_weights_by_commit(machine, loopback,
     assert done.stdout.splitlines()[-1] == f"{loopback.url}/spaces/user/page"
     files = loopback.repositories["spaces", "user/page"].find("main").files
     assert {"app.py", "requirements.txt", "space.py", "hub/resolve.py", "pipeline/auto_segmenter.py"} <= set(files)
+    assert {"page/page.css", "page/canvas.html", "page/canvas.js", "page/canvas.css"} <= set(files)
     assert not [
         name for name in files if name.startswith(("hub/embedded", "hub/weights", "pipeline/training", "tests"))
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,11 @@ from pipeline import AutoSegmenter
 from pipeline.errors import InputError
 from pipeline.geometry import Resize
 from pipeline.training import quantize
+from pipeline.training import quantize_graph as quantize_graph_module
+from pipeline.training.calibration import Calibration
+from pipeline.training.export import store_half
 from pipeline.training.prepared import PreparedSplit
+from pipeline.training.recipes import RECIPES, Recipe
 
 pytestmark = pytest.mark.training
 
@@ -97,27 +102,51 @@ def test_every_product_that_should_be_int8_is(quantized, name, nodes):
 
 def test_box_regression_and_class_scores_stay_float(quantized):
     graph = graph_of(quantized, "detector").graph
-    ends = [
-        node for node in graph.node if node.op_type == "Conv" and ("_pred" in node.name or "/heads/Conv" in node.name)
-    ]
-    dequantized = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
-    assert len(ends) == 9
-    assert not [node.name for node in ends if node.input[1] in dequantized]
+    floats = [node.name for node in graph.node if node.op_type == "Conv"]
+    assert len(floats) == 9
+    assert all("_pred" in name or "/heads/Conv" in name for name in floats)
 
 
 def test_weights_are_signed_a_channel_and_activations_unsigned(quantized):
     graph = graph_of(quantized, "detector").graph
     held = {weight.name: weight for weight in graph.initializer}
-    scales = [
-        held[node.input[1]] for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in held
-    ]
-    assert any(list(scale.dims) not in ([], [1]) for scale in scales)
-    kinds = {node.op_type: set() for node in graph.node}
-    for node in graph.node:
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-            kinds[node.op_type].add(held[node.input[2]].data_type)
-    assert kinds["QuantizeLinear"] == {onnx.TensorProto.UINT8}
-    assert kinds["DequantizeLinear"] == {onnx.TensorProto.UINT8, onnx.TensorProto.INT8, onnx.TensorProto.INT32}
+    convolutions = [node for node in graph.node if node.op_type == "QLinearConv"]
+    for node in convolutions:
+        _, _, zero, weight, scales, _, _, zero_out, *_ = node.input
+        assert held[weight].data_type == onnx.TensorProto.INT8
+        assert list(held[scales].dims) == [held[weight].dims[0]]
+        assert {held[name].data_type for name in (zero, zero_out)} == {onnx.TensorProto.UINT8}
+    products = [node for node in graph_of(quantized, "image_encoder").graph.node if node.op_type in DYNAMIC]
+    held = {weight.name: weight for weight in graph_of(quantized, "image_encoder").graph.initializer}
+    assert {held[node.input[1]].data_type for node in products} == {onnx.TensorProto.INT8}
+
+
+#: Dynamic products as onnxruntime joins them; the weight is their second input.
+DYNAMIC = ("DynamicQuantizeMatMul", "MatMulIntegerToFloat")
+
+
+@pytest.mark.parametrize("name", ["detector", "image_encoder", "mask_decoder"])
+def test_graphs_are_stored_as_onnxruntime_would_run_them(quantized, exported, prepared, name):
+    """Opening them again finds next to nothing to join, and the result is that of the graph before, bit by bit."""
+    source = exported.file("onnx/fp32/image_encoder.onnx")
+    images = quantize.pick_images(PreparedSplit.read(prepared, "train"), 4, prepared)
+    plain = quantize.quantize_graph(
+        name,
+        exported.file(f"onnx/fp32/{name}.onnx"),
+        Calibration(images, exported.config, source),
+        RECIPES["int8"][name],
+    )
+    stored, path = graph_of(quantized, name), quantized.file(f"onnx/int8/{name}.onnx")
+    assert len(stored.graph.node) < 0.9 * len(plain.graph.node)
+    assert path.stat().st_size <= store_half(plain).ByteSize() + 1000
+    before, after = (onnxruntime.InferenceSession(x.SerializeToString()) for x in (plain, stored))
+    rng = np.random.default_rng(0)
+    feed = {given.name: quantize.noise_for(given, rng) for given in before.get_inputs()}
+    for found, wanted in zip(after.run(None, feed), before.run(None, feed), strict=True):
+        if name == "mask_decoder":  # its weights are rounded to float16
+            np.testing.assert_allclose(found, wanted, atol=0.02 * max(1, np.abs(wanted).max()))
+        else:
+            np.testing.assert_array_equal(found, wanted)
 
 
 def test_the_release_lists_both_precisions_and_is_small(quantized, exported):
@@ -182,6 +211,85 @@ def test_the_released_detector_stays_close_to_float(release, canvases, number):
 def test_a_random_detector_stays_near_float(quantized, canvases):
     """Random layers amplify what rounding changes, trained ones do not; unrelated outputs would correlate at 0."""
     assert agreement(quantized, canvases[0])[0] > 0.5
+
+
+# --- other recipes ------------------------------------------------------------------------------------------------
+
+STATIC = Recipe("static", ("MatMul",), float_outputs=True)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "nodes", "off"),
+    [
+        # 7 attentions of 4 layers, 2 MLPs of 2, 2 upsamplers, 3 heads of 3
+        pytest.param(Recipe("float"), 0, 1e-6, id="float"),
+        pytest.param(STATIC, 43, 0.2, id="static"),
+        pytest.param(Recipe("dynamic", ("MatMul",)), 43, 0.2, id="dynamic"),
+        pytest.param(Recipe("dynamic", ("MatMul",), {"/mlp/": "a test"}), 39, 0.2, id="nodes that stay float"),
+        pytest.param(Recipe("weights4"), 43, 0.6, id="4-bit weights"),
+    ],
+)
+def test_recipes_of_the_decoder(exported, prepared, recipe, nodes, off):
+    if recipe.mode == "weights4":
+        pytest.importorskip("onnx_ir")
+    source = exported.file("onnx/fp32/mask_decoder.onnx")
+    images = quantize.pick_images(PreparedSplit.read(prepared, "train"), 2, prepared)
+    calibration = Calibration(images, exported.config, exported.file("onnx/fp32/image_encoder.onnx"))
+    graph = quantize.quantize_graph("mask_decoder", source, calibration, recipe)
+    assert quantize.count_quantized(graph) == nodes
+    feed = next(calibration.feeds("mask_decoder"))
+    wanted = onnxruntime.InferenceSession(source).run(None, feed)[0]
+    found = onnxruntime.InferenceSession(graph.SerializeToString()).run(None, feed)[0]
+    assert np.linalg.norm(found - wanted) <= off * np.linalg.norm(wanted)
+
+
+@pytest.mark.parametrize("ranges", ["min-max", "trimmed", "percentile", "entropy"])
+def test_ranges_of_the_detector(release, prepared, canvases, ranges):
+    """However ranges are read off, the released detector stays close to float."""
+    images = quantize.pick_images(PreparedSplit.read(prepared, "train"), 4, prepared)
+    recipe = replace(RECIPES["int8"]["detector"], ranges=ranges)
+    source = release.file("onnx/fp32/detector.onnx")
+    graph = quantize.quantize_graph("detector", source, Calibration(images, release.config), recipe)
+    assert quantize.count_quantized(graph) == 92
+    size = release.config["detector"]["input_size"]
+    feed = {"image": Resize.plan(640, 640, size, "letterbox").image(canvases[0])[None]}
+    wanted = onnxruntime.InferenceSession(source).run(None, feed)
+    found = onnxruntime.InferenceSession(graph.SerializeToString()).run(None, feed)
+    assert abs(len(found[1]) - len(wanted[1])) <= 0.5 * max(len(wanted[1]), 4)
+    np.testing.assert_allclose(found[1][:1], wanted[1][:1], atol=0.15)
+
+
+def test_trimmed_ranges_pass_over_one_image_that_reaches_far(release, prepared, tmp_path, canvases):
+    from pipeline.training.quantize_graph import _ranges
+
+    noise = np.random.default_rng(0).integers(0, 256, (640, 640, 3), np.uint8)
+    folder = write_prepared(tmp_path / "noisy", {"a": [canvases[0]] * 30 + [noise]})
+    split = PreparedSplit.read(folder, "train")
+    path, found = release.file("onnx/fp32/detector.onnx"), {}
+    plain = tmp_path / "plain.onnx"
+    graph = onnx.load(path)
+    quantize_graph_module.restore_float(graph)
+    onnx.save(graph, plain)
+    for ranges in ("min-max", "trimmed"):
+        recipe = replace(RECIPES["int8"]["detector"], ranges=ranges)
+        found[ranges] = _ranges("detector", plain, Calibration(split.images, release.config), recipe)
+    alone = _ranges("detector", plain, Calibration(split.images[:1], release.config), RECIPES["int8"]["detector"])
+    for name in alone:
+        assert found["trimmed"][name].range_value == alone[name].range_value
+    assert any(found["min-max"][name].range_value[1] > 1.2 * alone[name].range_value[1] for name in alone)
+
+
+def test_a_recipe_that_leaves_nothing_is_refused(exported):
+    source = exported.file("onnx/fp32/mask_decoder.onnx")
+    recipe = Recipe("dynamic", ("MatMul",), keep_float={"": "a test"})
+    with pytest.raises(InputError, match=r"mask_decoder.onnx: not one node could be quantized; expected"):
+        quantize.quantize_graph("mask_decoder", source, Calibration((), exported.config), recipe)
+
+
+@pytest.mark.parametrize("settings", [{"mode": "int2"}, {"mode": "static", "ranges": "guessed"}])
+def test_recipes_check_themselves(settings):
+    with pytest.raises(ValueError, match="expected of"):
+        Recipe(**settings)
 
 
 # --- which images -------------------------------------------------------------------------------------------------

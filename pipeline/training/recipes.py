@@ -1,0 +1,74 @@
+"""What is quantized in each graph, how, and what stays float and why. Chosen on val: eval/results/int8.md."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+MODES = ("float", "dynamic", "static", "weights4")
+RANGES = ("min-max", "trimmed", "percentile", "entropy")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one graph becomes integers.
+
+    Attributes
+    ----------
+    mode
+        'dynamic': s8 weights a channel, u8 activations with a range a tensor and run; 'static': with ranges from
+        calibration images; 'weights4': 4-bit weights a block of 32, activations stay float; 'float': nothing.
+    operators
+        ONNX operators that compute in int8, or hand int8 on.
+    keep_float
+        Regular expression of node names -> why these stay float.
+    ranges
+        How static ranges are read off the calibration images: one of RANGES. 'trimmed' is min-max without the 5 % of
+        images that reach farthest, a tensor and side.
+    changes
+        Names of `pipeline.training.float_changes.CHANGES`, applied in this order to the float graph first. Each leaves
+        what the float graph computes as it is, to rounding.
+    float_outputs
+        Of a static MatMul: its output is not rounded to u8.
+    products
+        Regular expressions of products of two activations that compute in int8, with ranges from calibration images:
+        the first factor u8, the second s8.
+    """
+
+    mode: str
+    operators: tuple[str, ...] = ()
+    keep_float: dict[str, str] = field(default_factory=dict)
+    ranges: str = "min-max"
+    changes: tuple[str, ...] = ()
+    float_outputs: bool = False
+    products: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if self.mode not in MODES or self.ranges not in RANGES:
+            raise ValueError(f"mode {self.mode!r}, ranges {self.ranges!r}; expected of {MODES}, {RANGES}")
+
+    def floats(self, names: Iterable[str]) -> list[str]:
+        """Those of the node names that stay float."""
+        return [name for name in names if any(re.search(pattern, name) for pattern in self.keep_float)]
+
+
+_DETECTOR = Recipe(
+    mode="static",
+    # What runs as int8 between convolutions without going through float. Sigmoid, Softmax and the rest stay float.
+    operators=("Conv", "Add", "Concat", "MaxPool", "Relu"),
+    keep_float={
+        r"/heads/(?!.*(/stem/|_convs/))": "box regression turns bins into pixels, and class scores are thresholds"
+    },
+)
+_ENCODER = Recipe(
+    mode="dynamic",
+    operators=("MatMul",),
+    keep_float={r"^/patch/": "a convolution: onnxruntime has no fast dynamic one, and three channels are few"},
+)
+_DECODER = Recipe(mode="float")
+
+#: {precision: {graph: recipe}}
+RECIPES: dict[str, dict[str, Recipe]] = {
+    "int8": {"detector": _DETECTOR, "image_encoder": _ENCODER, "mask_decoder": _DECODER},
+}
