@@ -22,7 +22,7 @@ _CARD = """---
 **Research software, not a medical device.**
 
 Finds regions in a medical image and outlines them, without any prompt: YOLO-NAS-S gives the boxes, MedSAM2 (SAM2.1
-Hiera-T at 512 pixels) gives a mask for each. Both run on onnxruntime; torch is not needed.
+Hiera-T) gives a mask for each. Both run on onnxruntime; torch is not needed.
 
 ## Use
 

@@ -60,7 +60,8 @@ def test_a_drawn_box_is_outlined(segment, pixels, release):
     np.testing.assert_array_equal(found.detections.scores, [1, 1])
     np.testing.assert_array_equal(found.detections.class_ids, [255, 255])
     assert found.size == pixels.shape[:2]
-    assert found.mask_logits.shape == (2, 128, 128)
+    grid = release.config["segmenter"]["mask_size"]
+    assert found.mask_logits.shape == (2, grid, grid)
     assert found.weights == {"version": release.version, "sha256": release.sha256}
     assert found.precision == release.precisions[0] == segment.precision
     assert np.isfinite(found.mask_logits).all() and ((found.mask_ious >= 0) & (found.mask_ious <= 1)).all()
@@ -160,7 +161,8 @@ def test_nothing_found_is_a_result(segment, pixels, encoder, release, options, l
     """It costs an embedding only where the image is compared with what the weights know."""
     compared = looks and "scope" in release.config
     found = segment(pixels, **options)
-    assert (len(found), found.labels, found.mask_logits.shape) == (0, (), (0, 128, 128))
+    grid = release.config["segmenter"]["mask_size"]
+    assert (len(found), found.labels, found.mask_logits.shape) == (0, (), (0, grid, grid))
     assert (found.label_map() == 0).all() and found.size == (512, 512)
     assert encoder.runs == compared
     assert (found.out_of_scope is not None) == compared
