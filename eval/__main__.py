@@ -1,5 +1,4 @@
-"""Measure a release on data sets in their official layouts: python -m eval figures | latency | opening |
-sensitivity | table | thresholds | scope."""
+"""Measure a release on data sets in their official layouts: python -m eval figures | table | nnunet | latency | ..."""
 
 from __future__ import annotations
 
@@ -14,6 +13,8 @@ from pipeline.errors import InputError, missing_package
 _COMMANDS = {
     "figures": "Dice, IoU, box recall, false positives and times of a release",
     "table": "ours beside baselines on the same images, with intervals, as a table and plots",
+    "nnunet": "train nnU-Net on a source and let it predict, for the table",
+    "readme": "fill the README's comparison from results.json",
     "latency": "milliseconds warm and cold, a stage at a time, and memory, beside other networks",
     "opening": "what onnxruntime makes of the graphs when it opens them, and how long that takes",
     "sensitivity": "what quantizing one graph, or all of it but a group of nodes, costs on val",

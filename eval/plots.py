@@ -17,7 +17,7 @@ _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#
 
 
 def plot_speed(results: dict, out: Path) -> None:
-    """Dice against milliseconds of the rows with automatic boxes and of those with boxes given."""
+    """Dice against milliseconds; a mark's size is that of the weights, its shape says whose boxes they are."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     for number, row in enumerate(_measured(results).values()):
@@ -25,13 +25,15 @@ def plot_speed(results: dict, out: Path) -> None:
         if dice is None:
             continue
         error = [[dice["mean"] - dice["low"]], [dice["high"] - dice["mean"]]]
-        mark = {"automatic": "o", "ours": "s", "true": "^"}[row["boxes"]]
+        mark = {"automatic": "o", "ours": "s", "true": "^", "none": "D", "everything": "*"}[row["boxes"]]
         label = f"{row['title']} ({row['boxes']} boxes)"
         colour = _COLOURS[number % len(_COLOURS)]
-        axes.errorbar(max(times["p50"], 0.1), dice["mean"], error, fmt=mark, color=colour, capsize=3, label=label)
+        size = 4 + 1.2 * np.sqrt((row.get("bytes") or 0) / 1e6)
+        place = (max(times["p50"], 0.1), dice["mean"])
+        axes.errorbar(*place, error, fmt=mark, color=colour, capsize=3, markersize=size, alpha=0.8, label=label)
     axes.set(xscale="log", xlabel="milliseconds an image (median)", ylabel="Dice, mean over sources")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=6, markerscale=0.5)
     _save(figure, out)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from eval.figures import read_sources
+from eval.measure import read_sources
 from hub.files import replace_file
 from hub.revision import git_revision
 from pipeline import AutoSegmenter, read_scan

@@ -27,6 +27,7 @@ def summarise_row(records: list[Record], reference: dict[tuple[str, str], Record
             "class": of[0].label,
             "images": len(of),
             **{name: round(float(np.mean([getattr(record, name) for record in of])), 4) for name in _METRICS},
+            "less_than_reference": _difference({source: of}, reference),
         }
         for source, of in labelled.items()
     }

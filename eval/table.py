@@ -1,7 +1,9 @@
 """The comparison table: every row on the same images, resumable, image by image.
 
-`--out` holds rows/NAME.jsonl, every image's figures; results.json, the summary of all rows there; table.md and
-table.csv; plots, and a contact sheet of the reference row's images. A row that can't run says why, and has no number.
+`--out` holds rows/NAME.jsonl, every image's figures, and rows/NAME.json, what else is known of the row; results.json,
+the summary of all rows there; table.md and table.csv; plots, and a contact sheet of the reference row's images; and
+figures.json, for the release's manifest, once a row of ours has the whole split. Runs in several environments, each
+with the rows that it can, make one table. A row that can't run says why, and has no number.
 """
 
 from __future__ import annotations
@@ -9,191 +11,171 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from eval.contact_sheet import draw_sheet, save_sheet
-from eval.figures import read_sources
-from eval.metrics import dice, iou, surface_dice
+from eval.facts import Facts, read_facts, write_facts
+from eval.figures import about, manifest_figures
+from eval.measure import check_samples, chosen, in_split, measure_row, read_sources, time_row
 from eval.records import Record, read_records, write_records
-from eval.rows import REFERENCE, ROWS, Question, Row
+from eval.report import markdown, table_lines
+from eval.row import REFERENCE, Row, Setting
+from eval.rows import ROWS, rows_of
 from eval.summary import summarise_row
 from hub.files import replace_file
 from hub.release import Release
 from hub.resolve import resolve
-from hub.revision import git_revision, machine_name
 from pipeline import AutoSegmenter
 from pipeline.datasets import Sample, Source
 from pipeline.errors import InputError
-from pipeline.geometry import union_of
 
-_COLUMNS = ("row", "boxes", "images", "Dice", "95 %", "IoU", "NSD", "box recall", "AP50", "less Dice than ours", "ms")
+#: Rows whose figures a release's manifest holds.
+_OF_MANIFEST = ("int8", "fp32", "fp16")
 
-
-def chosen(sources: list[Source], split: str, limit: int | None) -> list[tuple[Source, Sample]]:
-    """The samples of a split, at most `limit` in all, as evenly from every source as it has them."""
-    own = {source.name: [sample for sample in source.samples if sample.split == split] for source in sources}
-    total = sum(map(len, own.values()))
-    if not total:
-        raise InputError("--split", f"no image is in {split}", "a split with images, see splits.csv of the data")
-    counts = {name: len(of) for name, of in own.items()}
-    if limit is not None and limit < total:
-        left = limit
-        for place, name in enumerate(sorted(own, key=lambda name: len(own[name]))):
-            counts[name] = min(len(own[name]), left // (len(own) - place))
-            left -= counts[name]
-    picked = []
-    for source in sources:
-        of = own[source.name]
-        places = np.linspace(0, len(of) - 1, counts[source.name]).round().astype(int) if counts[source.name] else []
-        picked += [(source, of[place]) for place in np.unique(places)]
-    return picked
+Key = tuple[str, str]
 
 
-def check_samples(samples: list[tuple[Source, Sample]]) -> None:
-    """Load every sample once, so that one that can't be measured is named before any work is done."""
-    for source, sample in tqdm(samples, desc="checking", unit="image", disable=None):
-        pixels, regions = sample.load()
-        for region in regions:
-            if region.mask is None or region.mask.shape != pixels.shape[:2]:
-                found = "no mask" if region.mask is None else f"a mask of {region.mask.shape}"
-                raise InputError(f"{source.name}/{sample.name}", found, f"a mask of {pixels.shape[:2]}")
+class Table:
+    """What lies in `--out`, for one release and split.
 
+    Attributes
+    ----------
+    keys : (source, sample) of the images of this run; the table is made of these alone
+    """
 
-def measure_row(
-    row: Row,
-    samples: list[tuple[Source, Sample]],
-    reference: dict[tuple[str, str], Record],
-    weights: str,
-    threads: int | None,
-) -> Iterator[Record]:
-    """Ask a row about every sample. Rows with our boxes need the reference's records of these samples."""
-    answer = row.open(weights, threads)
-    for source, sample in tqdm(samples, desc=row.name, unit="image", disable=None):
-        label = source.classes[0]
-        pixels, regions = sample.load()
-        truth = union_of((region.mask for region in sample.load(every_pixel=True)[1]), pixels.shape[:2])
-        true_boxes = np.array([region.box for region in regions], np.float32).reshape(-1, 4)
-        ours = reference.get((source.name, sample.name))
-        our_boxes = np.array(ours.boxes if ours else [], np.float32).reshape(-1, 4)
-        outcome = answer(Question(pixels, label, true_boxes, our_boxes))
-        values = [None] * 3
-        if truth.any():
-            values = [round(score(outcome.mask, truth), 5) for score in (dice, iou, surface_dice)]
-        yield Record(
-            source.name,
-            sample.name,
-            sample.patient,
-            label,
-            *values,
-            round(outcome.milliseconds, 2),
-            None if outcome.boxes is None else outcome.boxes.round(2).tolist(),
-            outcome.others,
-            true_boxes.round(2).tolist(),
-            outcome.proposals,
-        )
+    def __init__(self, out: Path, release: Release, setting: Setting, samples: list[tuple[Source, Sample]]):
+        self.out, self.release, self.setting, self.samples = out, release, setting, samples
+        self.rows = rows_of(setting)
+        self.keys = {(source.name, sample.name) for source, sample in samples}
 
+    def all_records(self, row: Row) -> dict[Key, Record]:
+        """Every record of a row, of this run's images or not. Raises InputError where they are of something else."""
+        return read_records(self._path(row, "jsonl"), self._about(row))
 
-def make_table(results: dict) -> list[list[str]]:
-    """The cells of every row, `_COLUMNS` first; a row that did not run has its reason."""
-    lines = [list(_COLUMNS)]
-    for name, row in results["rows"].items():
-        if "reason" in row:
-            lines.append([row["title"], row["boxes"], "0", f"not run: {row['reason']}", *[""] * (len(_COLUMNS) - 4)])
-            continue
-        figures, boxes, less = row["figures"], row["figures"]["boxes"] or {}, row["figures"]["less_than_reference"]
-        macro = figures["macro"]
-        cells = [f"{figures['images']}", _number(macro["dice"]), _range(macro["dice"])]
-        cells += [_number(macro["iou"]), _number(macro["nsd"])]
-        cells += [f"{boxes[key]:.3f}" if boxes.get(key) is not None else "" for key in ("recall_50", "ap50")]
-        cells += ["" if name == REFERENCE or not less else f"{-less['mean']:+.3f} ({_range(less, -1)})"]
-        lines.append([row["title"], row["boxes"], *cells, f"{figures['milliseconds']['p50']:.0f}"])
-    return lines
+    def records(self, row: Row) -> dict[Key, Record]:
+        return {key: record for key, record in self.all_records(row).items() if key in self.keys}
 
+    def left(self, row: Row) -> list[tuple[Source, Sample]]:
+        """The images that a row has still to be asked about."""
+        done = self.all_records(row)
+        own = [(source, sample) for source, sample in self.samples if row.source in (None, source.name)]
+        return [(source, sample) for source, sample in own if (source.name, sample.name) not in done]
 
-def _number(value: dict | None) -> str:
-    return "" if value is None else f"{value['mean']:.3f}"
+    def fill(self, row: Row) -> None:
+        """Ask a row about the images that are left; what is lacking for that is noted, and no error."""
+        left, path = self.left(row), self._path(row, "json")
+        if not left:
+            return
+        known, reference = read_facts(path), self.records(self.rows[REFERENCE])
+        try:
+            ready = row.open(self.setting)
+            if not ready.absent:
+                write_facts(path, Facts(ready.bytes))
+                records = measure_row(row.name, ready, left, reference)
+                write_records(self._path(row, "jsonl"), self._about(row), records)
+            elif not (known and known.absent == ready.absent):
+                times = time_row(row.name, ready, left, reference)
+                write_facts(path, Facts(ready.bytes, absent=ready.absent, milliseconds=times))
+        except InputError as error:
+            if row.name == REFERENCE:
+                raise
+            # what another environment could say of the row stays
+            if not self.all_records(row) and not (known and known.absent):
+                write_facts(path, Facts(reason=str(error)))
 
+    def summarise(self) -> dict:
+        """results.json: every row that was ever asked for, in the order of the table."""
+        reference = self.records(self.rows[REFERENCE])
+        rows = {}
+        for name, row in self.rows.items():
+            facts, records = read_facts(self._path(row, "json")), list(self.records(row).values())
+            entry = {"title": row.title, "boxes": row.boxes}
+            if facts and facts.bytes:
+                entry["bytes"] = facts.bytes
+            if records:
+                rows[name] = entry | {"figures": summarise_row(records, reference)}
+            elif facts and facts.absent:
+                median = round(float(np.median(facts.milliseconds)), 1) if facts.milliseconds else None
+                times = {"milliseconds": {"p50": median}} if median is not None else {}
+                rows[name] = entry | {"absent": facts.absent} | times
+            elif facts and facts.reason:
+                rows[name] = entry | {"reason": facts.reason}
+        return {
+            "weights": self.release.identity,
+            "sizes": {name: part.get("bytes") for name, part in self.release.manifest["precisions"].items()},
+            **about(self.setting.split, f"python -m eval table --data DATA --split {self.setting.split}"),
+            "rows": rows,
+        }
 
-def _range(value: dict | None, sign: int = 1) -> str:
-    if value is None:
-        return ""
-    low, high = sorted((sign * value["low"], sign * value["high"]))
-    return f"{low:.3f} to {high:.3f}"
+    def manifest(self, sources: list[Source]) -> dict:
+        """The manifest's figures: of every precision that was measured on the whole split."""
+        whole = {(source.name, sample.name) for source, sample in in_split(sources, self.setting.split)}
+        figures = {}
+        for name in _OF_MANIFEST:
+            records = self.all_records(self.rows[name])
+            if whole <= records.keys():
+                # in the order of the data, whatever order they were measured in
+                ordered = [
+                    records[source.name, sample.name] for source, sample in in_split(sources, self.setting.split)
+                ]
+                figures[name] = manifest_figures(ordered)
+        command = f"python -m eval table --data DATA --split {self.setting.split}"
+        return about(self.setting.split, command) | figures if figures else {}
+
+    def _path(self, row: Row, suffix: str) -> Path:
+        return self.out / "rows" / f"{row.name}.{suffix}"
+
+    def _about(self, row: Row) -> dict:
+        """What a row's records were measured with: other weights, another split or network make others."""
+        weights = {"weights": self.release.files_sha256} if row.of_release else {}
+        return weights | {"split": self.setting.split} | row.about
 
 
 def write_table(out: Path, results: dict) -> None:
-    lines = make_table(results)
     with replace_file(out / "results.json") as file:
         json.dump(results, file, indent=1)
     with replace_file(out / "table.csv") as file:
-        csv.writer(file, lineterminator="\n").writerows(lines)
-    ruled = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
-    sources = ["", "Dice a source:", "", *_source_lines(results)]
-    said = (
-        f"The {results['split']} split, release {results['weights']['version']}, {results['machine']}, "
-        f"revision {results['revision']}. Brackets are 95 % intervals by patient."
-    )
+        csv.writer(file, lineterminator="\n").writerows(table_lines(results))
     with replace_file(out / "table.md") as file:
-        file.write("\n".join(["| " + " | ".join(line) + " |" for line in ruled] + sources + ["", said, ""]))
-
-
-def _source_lines(results: dict) -> list[str]:
-    rows = [row for row in results["rows"].values() if "figures" in row]
-    names = list(dict.fromkeys(name for row in rows for name in row["figures"]["sources"]))
-    lines = ["| row | boxes |" + "".join(f" {name} |" for name in names), "| --- | --- |" + " ---: |" * len(names)]
-    for row in rows:
-        cells = [row["figures"]["sources"].get(name, {}).get("dice") for name in names]
-        lines.append(f"| {row['title']} | {row['boxes']} |" + "".join(f" {c:.3f} |" if c else " |" for c in cells))
-    return lines
-
-
-def summarise(out: Path, about: dict, release: Release, split: str, reasons: dict[str, str]) -> dict:
-    """results.json: every row whose records lie in `out`, in the order of ROWS, and why others did not run."""
-    reference = read_records(_file(out, REFERENCE), about)
-    rows = {}
-    for name, row in ROWS.items():
-        records = list(read_records(_file(out, name), about).values())
-        entry = {"title": row.title, "boxes": row.boxes}
-        if records:
-            rows[name] = entry | {"figures": summarise_row(records, reference)}
-        elif name in reasons:
-            rows[name] = entry | {"reason": reasons[name]}
-    return {
-        "split": split,
-        "weights": release.identity,
-        "sizes": {name: part.get("bytes") for name, part in release.manifest["precisions"].items()},
-        "revision": git_revision(),
-        "machine": machine_name(),
-        "date": time.strftime("%Y-%m-%d"),
-        "rows": rows,
-    }
-
-
-def _file(out: Path, row: str) -> Path:
-    return out / "rows" / f"{row}.jsonl"
+        file.write(markdown(results))
 
 
 def _row_names(text: str) -> list[str]:
     names = text.split(",")
-    strange = [name for name in names if name not in ROWS]
+    strange = [name for name in names if name not in ROWS and not name.startswith("nnunet")]
     if strange:
-        raise argparse.ArgumentTypeError(f"no row {strange[0]!r}; expected some of {', '.join(ROWS)}")
+        raise argparse.ArgumentTypeError(f"no row {strange[0]!r}; expected some of {', '.join(ROWS)}, nnunet")
     return names
+
+
+def _asked(names: list[str] | None, rows: dict[str, Row]) -> list[Row]:
+    """The rows of these names, the reference first, since others take its boxes; 'nnunet' is all of nnU-Net's."""
+    wanted = [row for name, row in rows.items() if names is None or name in names]
+    if names and "nnunet" in names:
+        wanted += [row for name, row in rows.items() if name.startswith("nnunet") and row not in wanted]
+    strange = [name for name in names or () if name not in rows and name != "nnunet"]
+    if strange:
+        raise InputError("--rows", f"no row {strange[0]!r}", f"some of {', '.join(rows)}")
+    return [rows[REFERENCE], *(row for row in wanted if row.name != REFERENCE)]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--data", type=Path, required=True, metavar="DIR", help="folder that holds the data sets")
+    add("--sources", type=lambda text: text.split(","), metavar="A,B", help="these data sets alone (default: all)")
     add("--split", choices=("train", "val", "test"), default="test")
     add("--weights", default="embedded", help="'embedded', a release folder, or user/repo@revision")
-    add("--rows", type=_row_names, default=list(ROWS), metavar="A,B", help=f"some of {', '.join(ROWS)} (default all)")
-    add("--limit", type=int, metavar="N", help="at most N images, evenly from the sources (default all)")
+    text = f"some of {', '.join(ROWS)}, and nnunet for all of nnU-Net's (default: all)"
+    add("--rows", type=_row_names, metavar="A,B", help=text)
+    add("--limit", type=int, metavar="N", help="at most N images, evenly from the sources (default: all)")
     add("--threads", type=int, help="CPU threads (default: all cores)")
+    text = "folder of other projects' weights (default %(default)s)"
+    add("--checkpoints", type=Path, default=Setting.checkpoints, metavar="DIR", help=text)
+    add("--fetch", action="store_true", help="fetch those from the Hub where they are absent")
+    text = "folder of `python -m eval nnunet` (default %(default)s)"
+    add("--nnunet", type=Path, default=Setting.nnunet, metavar="DIR", help=text)
     add("--out", type=Path, required=True, metavar="DIR", help="records, table and plots; a stopped run goes on there")
 
 
@@ -205,32 +187,47 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.limit is not None and arguments.limit < 1:
         raise InputError("--limit", str(arguments.limit), "a number of images from 1")
     release = resolve(arguments.weights)
-    names = tuple(entry["name"] for entry in release.config["classes"])
-    samples = chosen(read_sources(arguments.data, names), arguments.split, arguments.limit)
-    about = {"weights": release.files_sha256, "split": arguments.split}
-    rows = [ROWS[REFERENCE], *(ROWS[name] for name in arguments.rows if name != REFERENCE)]
-    done = {row.name: read_records(_file(arguments.out, row.name), about) for row in rows}
-    left = {row.name: [s for s in samples if (s[0].name, s[1].name) not in done[row.name]] for row in rows}
-    check_samples(max(left.values(), key=len))
-    reasons = {}
+    sources = _sources(arguments, release)
+    setting = Setting(
+        arguments.weights,
+        arguments.threads,
+        arguments.split,
+        arguments.checkpoints,
+        arguments.fetch,
+        arguments.nnunet,
+    )
+    table = Table(arguments.out, release, setting, chosen(sources, arguments.split, arguments.limit))
+    rows = _asked(arguments.rows, table.rows)
+    check_samples(max(map(table.left, rows), key=len))
     for row in rows:
-        reference = read_records(_file(arguments.out, REFERENCE), about)
-        try:
-            if left[row.name]:
-                records = measure_row(row, left[row.name], reference, arguments.weights, arguments.threads)
-                write_records(_file(arguments.out, row.name), about, records)
-        except InputError as error:
-            reasons[row.name] = str(error)
-    results = summarise(arguments.out, about, release, arguments.split, reasons)
+        table.fill(row)
+    results = table.summarise()
     write_table(arguments.out, results)
+    if figures := table.manifest(sources):
+        with replace_file(arguments.out / "figures.json") as file:
+            json.dump(figures, file, indent=1)
     plot_speed(results, arguments.out / "dice_and_time.png")
     plot_sources(results, arguments.out / "sources.png")
-    records = list(read_records(_file(arguments.out, REFERENCE), about).values())
-    by_key = {(source.name, sample.name): sample for source, sample in samples}
-    shown = [record for record in records if record.key in by_key]
-    save_sheet(
-        draw_sheet(shown, by_key, AutoSegmenter.from_release(arguments.weights, REFERENCE, arguments.threads)),
-        arguments.out / "cases.png",
-    )
+    _draw_cases(table)
     print((arguments.out / "table.md").read_text("utf-8"))
     return 0
+
+
+def _sources(arguments: argparse.Namespace, release: Release) -> list[Source]:
+    classes = tuple(entry["name"] for entry in release.config["classes"])
+    sources = read_sources(arguments.data, classes, strict=arguments.sources is None)
+    names = [source.name for source in sources]
+    strange = [name for name in arguments.sources or () if name not in names]
+    if strange:
+        raise InputError(
+            "--sources", f"no data set {strange[0]!r} of the release's classes", f"some of {', '.join(names)}"
+        )
+    return [source for source in sources if arguments.sources is None or source.name in arguments.sources]
+
+
+def _draw_cases(table: Table) -> None:
+    """The contact sheet, of the reference row."""
+    by_key = {(source.name, sample.name): sample for source, sample in table.samples}
+    shown = list(table.records(table.rows[REFERENCE]).values())
+    segment = AutoSegmenter.from_release(table.setting.weights, REFERENCE, table.setting.threads)
+    save_sheet(draw_sheet(shown, by_key, segment), table.out / "cases.png")

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from eval.figures import read_sources
+from eval.measure import read_sources
 from pipeline import AutoSegmenter
 from pipeline.datasets import Source
 from pipeline.results import Detections

@@ -61,6 +61,9 @@ def check_config(path: Path, config: dict) -> None:
             raise WeightsError(f"{path}: {model}.input_size is {part.get('input_size')!r}; expected pixels.")
         if part.get("resize") not in ("letterbox", "squash"):
             raise WeightsError(f"{path}: {model}.resize is {part.get('resize')!r}; expected letterbox or squash.")
+    factor = config["segmenter"].get("surroundings", 1)
+    if isinstance(factor, bool) or not isinstance(factor, int | float) or not 1 <= factor < float("inf"):
+        raise WeightsError(f"{path}: segmenter.surroundings is {factor!r}; expected 1 or more.")
     scores = {"detector.score_threshold": config["detector"].get("score_threshold")}
     by_class = {}
     for part in ("class_thresholds", "class_best_shares"):

@@ -18,7 +18,8 @@ ROOT = Path(__file__).parents[1]
 #: What the page needs of the repository; the embedded weights stay behind.
 _FILES = ("app.py", "requirements.txt", "LICENSE")
 _PACKAGES = ("page", "pipeline", "hub")
-_LEFT_OUT = ("pipeline/training/", "pipeline/datasets/", "hub/embedded/", "hub/weights/")
+_SUFFIXES = (".py", ".css", ".html", ".js")
+_LEFT_OUT = ("pipeline/training/", "pipeline/datasets/", "hub/embedded/", "hub/weights/", "hub/release/")
 _START = "space.py"
 
 _LAUNCHER = '''"""Starts the page on the weights that this Space was built with."""
@@ -43,7 +44,7 @@ def space_files(release: Release, weights_repo: str, root: Path = ROOT) -> dict[
         _START: _LAUNCHER.format(weights=weights),
     }
     paths = [root / name for name in _FILES]
-    paths += [path for package in _PACKAGES for path in sorted((root / package).rglob("*.py"))]
+    paths += [path for package in _PACKAGES for path in sorted((root / package).rglob("*")) if path.suffix in _SUFFIXES]
     names = {path.relative_to(root).as_posix(): path for path in paths}
     contents = {name: path.read_bytes() for name, path in names.items() if not name.startswith(_LEFT_OUT)}
     return {name: text.encode() for name, text in files.items()} | contents

@@ -6,11 +6,13 @@ import sys
 from html import escape
 from pathlib import Path
 
+from page.words import Words
+
 _STAGES = ("read", "detect", "embed", "decode", "post", "total")
 _MEMORY_FILE = Path("/proc/self/status")
 
 
-def costs_html(timings: dict[str, float], weights_bytes: int, runs: dict[str, dict[str, float]]) -> str:
+def costs_html(timings: dict[str, float], weights_bytes: int, runs: dict[str, dict[str, float]], words: Words) -> str:
     """A table of the stages of `timings` (milliseconds) with a bar each, then what else the answer cost.
 
     Parameters
@@ -23,20 +25,25 @@ def costs_html(timings: dict[str, float], weights_bytes: int, runs: dict[str, di
         Precision -> the timings of its first run on this image; they are compared where there are two.
     """
     total = max(timings["total"], 1e-9)
-    stages = "".join(_bar(stage, timings[stage], timings[stage] / total) for stage in _STAGES)
+    stages = "".join(_bar(words(stage), timings[stage], timings[stage] / total) for stage in _STAGES)
     memory = memory_bytes()
-    facts = f"Weights {weights_bytes / 1e6:.0f} MB" + (f", process {memory / 1e6:.0f} MB" if memory else "")
-    return f'<table id="stages"><caption>Milliseconds</caption>{stages}</table><p id="facts">{facts}</p>{_runs(runs)}'
+    facts = [words("weights_bytes", megabytes=f"{weights_bytes / 1e6:.0f}")]
+    facts += [words("process_bytes", megabytes=f"{memory / 1e6:.0f}")] if memory else []
+    caption = words("milliseconds")
+    return (
+        f'<table id="stages"><caption>{caption}</caption>{stages}</table>'
+        f'<p id="facts">{", ".join(facts)}</p>{_runs(runs, words)}'
+    )
 
 
-def _runs(runs: dict[str, dict[str, float]]) -> str:
+def _runs(runs: dict[str, dict[str, float]], words: Words) -> str:
     if len(runs) < 2:
         return ""
     slowest = max(max(times["total"] for times in runs.values()), 1e-9)
     rows = "".join(
         _bar(precision.upper(), times["total"], times["total"] / slowest) for precision, times in runs.items()
     )
-    return f'<table id="runs"><caption>First run of each precision on this image, milliseconds</caption>{rows}</table>'
+    return f'<table id="runs"><caption>{words("first_runs")}</caption>{rows}</table>'
 
 
 def _bar(name: str, ms: float, share: float) -> str:

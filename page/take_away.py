@@ -1,4 +1,4 @@
-"""The files that a visitor takes away: those of the command line, COCO JSON, and NIfTI where a NIfTI file came in."""
+"""The files that a visitor takes away: those of the command line, COCO JSON, NIfTI for NIfTI, DICOM SEG for DICOM."""
 
 from __future__ import annotations
 
@@ -7,18 +7,27 @@ from pathlib import Path, PurePath
 
 from hub.files import replace_file, replace_path
 from pipeline.coco_json import coco_json
+from pipeline.errors import InputError
 from pipeline.inputs import output_names
+from pipeline.readers.content import content_of
 from pipeline.result_files import result_paths, write_result_files
 from pipeline.results import Segmentation
 from pipeline.scan import Scan
 
 
-def write_take_away(folder: Path, scan: Scan, segmentation: Segmentation, class_names: dict[int, str]) -> list[Path]:
+def write_take_away(
+    folder: Path, scan: Scan, segmentation: Segmentation, class_names: dict[int, str]
+) -> tuple[list[Path], InputError | None]:
     """Write everything that can be taken away of one image into `folder`; returns the files.
 
     `<stem>_mask.png`, `<stem>_overlay.png` and `<stem>.json` are the command line's, `<stem>_coco.json` is COCO's
-    layout, and of a NIfTI file `<stem>_seg.nii.gz` is the label map with the file's axes and affine. They are made
-    from pixels alone: nothing of a picture's EXIF or a DICOM header is in them.
+    layout; of a NIfTI file `<stem>_seg.nii.gz` is the label map with the file's axes and affine, and of a DICOM file in
+    which something was found `<stem>_seg.dcm` is a DICOM Segmentation. All others are made from pixels alone: nothing
+    of a picture's EXIF or a DICOM header is in them; the Segmentation names patient and study, as the standard asks.
+
+    Returns
+    -------
+    The files, and why a DICOM Segmentation is not among them where the header does not allow one, else None.
 
     Raises
     ------
@@ -38,6 +47,17 @@ def write_take_away(folder: Path, scan: Scan, segmentation: Segmentation, class_
 
         labels = folder / f"{name}_seg.nii.gz"
         with replace_path(labels) as temporary:
-            label_map_as_stored(scan.path, segmentation.label_map()).to_filename(temporary)
+            label_map_as_stored(scan.path, segmentation.label_map(), segmentation.note).to_filename(temporary)
         written.append(labels)
-    return written
+    refused = None
+    if content_of(scan.path) == "dicom" and len(segmentation):
+        # imported here: highdicom takes a second to load
+        from pipeline.dicom_seg import dicom_seg
+
+        try:
+            with replace_path(folder / f"{name}_seg.dcm") as temporary:
+                dicom_seg(scan.path, segmentation).save_as(temporary)
+            written.append(folder / f"{name}_seg.dcm")
+        except InputError as error:
+            refused = InputError(scan.path.name, error.problem, error.expected)
+    return written, refused

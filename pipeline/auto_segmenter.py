@@ -22,8 +22,8 @@ from pipeline.scan import Scan, read_scan
 from pipeline.scope import Scope
 from pipeline.segmenter import Embedding, Segmenter
 
-#: Embeddings kept for corrections on the same image, 4 MB each.
-_KEPT_EMBEDDINGS = 4
+#: Embeddings kept for corrections on the same image, 1 to 4 MB each; as many as people may correct at the same time.
+_KEPT_EMBEDDINGS = 8
 
 
 class AutoSegmenter:
@@ -119,7 +119,7 @@ class AutoSegmenter:
         else:
             found = _drawn(boxes, *scan.pixels.shape[:2])
         detect_done = perf_counter()
-        resize = self.segmenter.plan(scan.pixels)
+        resize = self.segmenter.plan(scan.pixels, found.boxes)
         # what was looked at is also compared with what the weights know, found or not
         needed = len(found) or (self.scope and boxes is None)
         embedding = self._embed(scan.pixels, resize) if needed else None
@@ -144,6 +144,37 @@ class AutoSegmenter:
             out_of_scope=out_of_scope,
             timings=_timings(start, read_done, detect_done, embed_done, decode_done, end),
         )
+
+    def outline(
+        self,
+        scan: Scan,
+        boxes: np.ndarray,
+        points: np.ndarray | None = None,
+        point_labels: np.ndarray | None = None,
+        *,
+        resize: Resize | None = None,
+    ) -> tuple[np.ndarray, np.ndarray, Resize]:
+        """Outline what boxes, and clicks with them, point at. Of an image that was segmented only the decoder runs.
+
+        Parameters
+        ----------
+        boxes
+            float32 (N, 4), xyxy in pixels of the image.
+        points, point_labels
+            float32 (N, P, 2), clicks as (x, y) in pixels of the image, and int64 (N, P): 1 inside, 0 outside, -1 none.
+        resize
+            Of a `Segmentation` of this image, so that the masks lie on the same grid; None plans it anew.
+
+        Returns
+        -------
+        mask_logits float32 (N, G, G), the IoUs that the decoder expects, float32 (N,), and the way back to the image.
+        """
+        resize = resize or self.segmenter.plan(scan.pixels, boxes)
+        if not len(boxes):
+            return *self.segmenter.no_masks()[:2], resize
+        embedding = self._embed(scan.pixels, resize)
+        mask_logits, ious, _ = self.segmenter.decode(embedding, boxes=boxes, points=points, point_labels=point_labels)
+        return mask_logits, ious, resize
 
     def forget_embeddings(self) -> None:
         """Drop what is kept of the last images, so that the next run is measured whole."""

@@ -10,7 +10,7 @@ def coco_json(segmentation: Segmentation, file: str, class_names: dict[int, str]
 
     Masks are compressed RLE as in the JSON of the command line, boxes [x, y, width, height] in pixels. `score` and
     `mask_iou`, which COCO does not know, stand beside them. `categories` lists every class of the weights (id -> name
-    in `class_names`), and `region`, id 255, where a person drew a box.
+    in `class_names`), and `region`, id 255, where a person drew a box. What a person corrected has `corrected`: true.
     """
     record = segmentation.to_json(file)
     names = dict(class_names)
@@ -20,6 +20,7 @@ def coco_json(segmentation: Segmentation, file: str, class_names: dict[int, str]
         "info": {
             "description": "AutoMedSeg. Research software, not a medical device.",
             "version": record["weights"]["version"],
+            **({"edits": record["edits"]} if "edits" in record else {}),
         },
         "images": [{"id": 1, "file_name": file, "width": record["width"], "height": record["height"]}],
         "annotations": [
@@ -33,6 +34,7 @@ def coco_json(segmentation: Segmentation, file: str, class_names: dict[int, str]
                 "iscrowd": 0,
                 "score": found["score"],
                 "mask_iou": found["mask_iou"],
+                **({"corrected": True} if "corrected" in found else {}),
             }
             for number, found in enumerate(record["detections"], start=1)
         ],

@@ -22,19 +22,19 @@ class Resize:
     """The way from an original image to a square model input, and back.
 
     `letterbox` keeps the aspect ratio and centres the image on a black canvas; `squash` (what MedSAM2 does) stretches
-    it over the whole canvas.
+    it over the whole canvas; `around` stretches a part of it over the canvas, and the rest lies outside.
 
     Attributes
     ----------
     width, height : size of the original image in pixels
     size : side of the square input in pixels
-    content : (left, top, right, bottom) of the image on the canvas, whole pixels
+    content : (left, top, right, bottom) of the image on the canvas, in pixels of it; may reach beyond the canvas
     """
 
     width: int
     height: int
     size: int
-    content: tuple[int, int, int, int]
+    content: tuple[float, float, float, float]
 
     @classmethod
     def plan(cls, width: int, height: int, size: int, mode: ResizeMode) -> Resize:
@@ -49,11 +49,36 @@ class Resize:
         left, top = (size - inner_w) // 2, (size - inner_h) // 2
         return cls(width, height, size, (left, top, left + inner_w, top + inner_h))
 
+    @classmethod
+    def around(cls, boxes: np.ndarray, width: int, height: int, size: int, factor: float) -> Resize:
+        """The surroundings of boxes (N, 4), xyxy in pixels of the image, stretched over the canvas: a square `factor`
+        times as long as the longer side of their common box, no larger than the image and inside it."""
+        near, far = _pairs(boxes)[:, 0].min(0), _pairs(boxes)[:, 1].max(0)
+        whole = np.array([width, height])
+        sides = np.minimum(np.ceil((far - near).max() * factor).clip(1), whole)
+        first = np.round((near + far - sides) / 2).clip(0, whole - sides)
+        scale = size / sides
+        (left, top), (right, bottom) = (-first * scale).tolist(), ((whole - first) * scale).tolist()
+        return cls(width, height, size, (left, top, right, bottom))
+
     @property
     def scale(self) -> tuple[float, float]:
         """Input pixels per original pixel, (x, y)."""
         left, top, right, bottom = self.content
         return (right - left) / self.width, (bottom - top) / self.height
+
+    @property
+    def window(self) -> tuple[int, int, int, int]:
+        """(left, top, right, bottom) of what lies on the canvas, in pixels of the original."""
+        corners = self.boxes_back(np.array([[0, 0, self.size, self.size]]))[0]
+        left, top, right, bottom = corners.round().astype(int).tolist()
+        return left, top, right, bottom
+
+    def shows(self, boxes: np.ndarray) -> bool:
+        """Whether boxes (N, 4), xyxy in pixels of the original, lie on the canvas as a whole."""
+        left, top, right, bottom = self.window
+        near, far = _pairs(boxes)[:, 0], _pairs(boxes)[:, 1]
+        return bool((near >= (left, top)).all() and (far <= (right, bottom)).all())
 
     def image(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 (H, W, 3) or (H, W) -> uint8 (size, size[, 3]); bilinear with antialiasing when it shrinks.
@@ -65,8 +90,10 @@ class Resize:
         """
         if pixels.shape[:2] != (self.height, self.width):
             raise ValueError(f"image {pixels.shape}; expected height {self.height}, width {self.width}")
+        left, top, right, bottom = self.window
+        pixels = pixels[top:bottom, left:right]
         canvas = np.zeros((self.size, self.size, *pixels.shape[2:]), np.uint8)
-        left, top, right, bottom = self.content
+        left, top, right, bottom = (round(edge) for edge in np.clip(self.content, 0, self.size))
         inner = canvas[top:bottom, left:right]
         if pixels.ndim == 2:
             inner[:] = _shrink_or_grow(pixels, right - left, bottom - top)
@@ -96,7 +123,7 @@ class Resize:
         """Logits on a grid over the whole input, float32 (G, G) -> bool (rows, W) at the original size.
 
         Bilinear, then > 0, as SAM does. `rows` picks a band of the original's rows, so that a large mask can be
-        expanded piece by piece; the pieces are exactly the whole.
+        expanded piece by piece; the pieces are exactly the whole. What lies outside of the input is not inside.
         """
         first, last, _ = (rows or slice(None)).indices(self.height)
         grid = logits.shape[0] / self.size
@@ -113,7 +140,8 @@ def _shrink_or_grow(plane: np.ndarray, width: int, height: int) -> np.ndarray:
 def _interpolate(values: np.ndarray, start: float, stop: float, count: int, first: int, last: int) -> np.ndarray:
     """Bring the stretch [start, stop) of the first axis to `count` samples, bilinear, antialiased when it shrinks.
 
-    Gives the samples first..last of them, each the same whatever the others are. Pillow's own resize with a `box`
+    Gives the samples first..last of them, each the same whatever the others are; 0 for one whose centre lies outside of
+    the values. Pillow's own resize with a `box`
     does not: it rounds the box to float32, so a band's pixels can fall on the other side of a threshold.
     """
     step = (stop - start) / count
@@ -122,8 +150,9 @@ def _interpolate(values: np.ndarray, start: float, stop: float, count: int, firs
     index = np.floor(centres - reach + 0.5)[:, None] + np.arange(math.ceil(2 * reach))
     weights = (1 - np.abs(index + 0.5 - centres[:, None]) / reach).clip(0)
     weights[(index < 0) | (index >= len(values))] = 0
-    weights = (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+    weights = (weights / np.maximum(weights.sum(1, keepdims=True), 1e-9)).astype(np.float32)
     index = index.clip(0, len(values) - 1).astype(np.intp)
+    weights[(centres < 0) | (centres > len(values))] = 0
     samples = weights[:, :1] * values[index[:, 0]]
     for tap in range(1, index.shape[1]):
         samples += weights[:, tap : tap + 1] * values[index[:, tap]]

@@ -135,7 +135,8 @@ def _draw_labels(canvas: Image.Image, segmentation: Segmentation, margin: int) -
     taken: list[tuple[float, float, float, float]] = []
     for index in segmentation.surest_last()[::-1]:
         detections = segmentation.detections
-        text = f"{segmentation.labels[index]} {detections.scores[index]:.2f}"
+        sure = "corrected" if segmentation.is_corrected(index) else f"{detections.scores[index]:.2f}"
+        text = f"{segmentation.labels[index]} {sure}"
         left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
         width, height = right - left + 2 * margin + 2, bottom - top + 2 * margin + 2
         if width > canvas.width or height > canvas.height / 4:

@@ -7,6 +7,7 @@ from pathlib import Path, PurePath
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from hub.files import replace_file
 from pipeline.errors import InputError
@@ -26,7 +27,8 @@ def result_paths(folder: Path, name: PurePath) -> tuple[Path, Path, Path]:
 def write_result_files(folder: Path, name: PurePath, file: str, pixels: np.ndarray, segmentation: Segmentation) -> None:
     """Write `<name>_mask.png`, `<name>_overlay.png` and `<name>.json` below `folder`, which is made where it lacks.
 
-    Each file appears whole or not at all. The JSON is last: where it stands, the image is done.
+    Each file appears whole or not at all. The JSON is last: where it stands, the image is done. Where a person
+    corrected something the JSON says what, and both PNGs name it in their text `Comment`.
 
     Parameters
     ----------
@@ -45,8 +47,8 @@ def write_result_files(folder: Path, name: PurePath, file: str, pixels: np.ndarr
     mask, overlay, record = result_paths(folder, name)
     try:
         record.parent.mkdir(parents=True, exist_ok=True)
-        _write_png(mask, label_map_image(segmentation))
-        _write_png(overlay, draw_overlay(pixels, segmentation))
+        _write_png(mask, label_map_image(segmentation), segmentation.note)
+        _write_png(overlay, draw_overlay(pixels, segmentation), segmentation.note)
         with replace_file(record) as out:
             out.write(json.dumps(segmentation.to_json(file), indent=1) + "\n")
     except OSError as error:
@@ -57,6 +59,9 @@ def unwritable(folder: Path, error: OSError) -> InputError:
     return InputError(folder, f"can't be written to ({error.strerror or error})", "a folder with write permission")
 
 
-def _write_png(path: Path, image: Image.Image) -> None:
+def _write_png(path: Path, image: Image.Image, comment: str | None) -> None:
+    text = PngInfo()
+    if comment:
+        text.add_text("Comment", comment)
     with replace_file(path, "wb") as out:
-        image.save(out, format="PNG", compress_level=_COMPRESS_LEVEL)
+        image.save(out, format="PNG", compress_level=_COMPRESS_LEVEL, pnginfo=text)

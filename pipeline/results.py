@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
 from pipeline.geometry import Resize, xyxy_to_xywh
+
+if TYPE_CHECKING:
+    from pipeline.edits import Edit
 
 #: Class id and label of a box that a person drew.
 REGION_ID, REGION_LABEL = 255, "region"
@@ -71,6 +75,17 @@ class Timings:
 
 
 @dataclass(frozen=True)
+class Clicks:
+    """What a person clicked to correct one region: (x, y) in pixels of the image, and whether it belongs to the region.
+
+    A region that was corrected in another way, or drawn, has none.
+    """
+
+    points: tuple[tuple[float, float], ...] = ()
+    inside: tuple[bool, ...] = ()
+
+
+@dataclass(frozen=True)
 class Segmentation:
     """The regions of one image: a box, a class, a score and a mask each, in the same order everywhere.
 
@@ -86,6 +101,8 @@ class Segmentation:
     spacing_mm : (row, column) distance of pixel centres in mm, or None where the file gives none
     weights : version and sha256 of the release, and its commit where it comes from the Hub
     out_of_scope : whether the image is unlike all that the weights know; None where the release can't tell
+    clicks : for each region that a person corrected or drew its clicks, else None; empty where no one corrected any
+    edits : what a person did to what was found, in order
     """
 
     detections: Detections
@@ -98,9 +115,13 @@ class Segmentation:
     spacing_mm: tuple[float, float] | None = None
     out_of_scope: bool | None = None
     timings: Timings = field(default_factory=Timings)
+    clicks: tuple[Clicks | None, ...] = ()
+    edits: tuple[Edit, ...] = ()
 
     def __post_init__(self):
         count = len(self.detections)
+        if self.clicks and len(self.clicks) != count:
+            raise ValueError(f"Segmentation.clicks: {len(self.clicks)} for {count} detections")
         if len(self.labels) != count:
             raise ValueError(f"Segmentation.labels: {len(self.labels)} names for {count} detections")
         grid = self.mask_logits.shape[-1] if self.mask_logits.ndim == 3 else 0
@@ -114,6 +135,21 @@ class Segmentation:
     def size(self) -> tuple[int, int]:
         """(height, width) of the original image."""
         return self.resize.height, self.resize.width
+
+    def is_corrected(self, index: int) -> bool:
+        """Whether a person corrected or drew detection `index`."""
+        return bool(self.clicks) and self.clicks[index] is not None
+
+    @property
+    def note(self) -> str | None:
+        """What files say of the corrections, `corrected by a person: 2 lung; 1 deleted`; None where there are none."""
+        if not self.edits:
+            return None
+        numbered = enumerate(self.labels, start=1)
+        corrected = ", ".join(f"{number} {label}" for number, label in numbered if self.is_corrected(number - 1))
+        deleted = sum(edit.action == "delete" for edit in self.edits)
+        parts = [*([corrected] if corrected else []), *([f"{deleted} deleted"] if deleted else [])]
+        return f"corrected by a person: {'; '.join(parts)}"
 
     def mask(self, index: int, rows: slice | None = None) -> np.ndarray:
         """Mask of detection `index`, bool (H, W) at the original size; or of a band of its rows, bool (rows, W)."""
@@ -148,7 +184,11 @@ class Segmentation:
         return np.argsort(self.detections.scores, kind="stable")
 
     def to_json(self, file: str) -> dict:
-        """The JSON of the command line (DESIGN: `<stem>.json`), boxes as [x, y, width, height]."""
+        """The JSON of the command line (DESIGN: `<stem>.json`), boxes as [x, y, width, height].
+
+        Where a person corrected something, the detection has `"corrected": true`, and `edits` lists what was done.
+        """
+        edits = {"edits": [edit.to_json() for edit in self.edits]} if self.edits else {}
         return {
             "file": file,
             "width": self.resize.width,
@@ -158,6 +198,7 @@ class Segmentation:
             "out_of_scope": self.out_of_scope,
             "detections": [self._detection_json(index) for index in range(len(self))],
             "timings_ms": {stage: round(ms, 2) for stage, ms in asdict(self.timings).items()},
+            **edits,
         }
 
     def _detection_json(self, index: int) -> dict:
@@ -175,6 +216,7 @@ class Segmentation:
             "area_px": area_px,
             "area_mm2": area_mm2,
             "rle": {"size": list(self.size), "counts": rle["counts"].decode("ascii")},
+            **({"corrected": True} if self.is_corrected(index) else {}),
         }
 
     def _bands(self) -> Iterator[slice]:

@@ -12,6 +12,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as _errors
 
 from hub import Release, WeightsError
 from pipeline.errors import InputError
+from pipeline.time_limit import Graph
 
 PRECISIONS = ("int8", "fp32", "fp16")
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -79,10 +80,15 @@ def open_session(path: Path, threads: int | None = None, *, cuda: bool = False) 
     available = onnxruntime.get_available_providers()
     providers = [_CUDA, _CPU] if cuda and _CUDA in available else [_CPU]
     try:
-        return onnxruntime.InferenceSession(path, options, providers=providers)
+        return Graph(path, options, providers=providers)
     except ONNXRUNTIME_ERRORS as error:
         reason = " ".join(str(error).split())[:200]
         raise WeightsError(f"{path}: onnxruntime can't open this graph ({reason}).") from error
+
+
+def has_cuda() -> bool:
+    """Whether onnxruntime can use a graphics card here, which fp16 needs."""
+    return _CUDA in onnxruntime.get_available_providers()
 
 
 def available_cores(quota_file: Path = _QUOTA_FILE) -> int:
@@ -98,7 +104,7 @@ def available_cores(quota_file: Path = _QUOTA_FILE) -> int:
 def _check_precision(precision: str, release: Release) -> None:
     if precision not in PRECISIONS:
         raise InputError("precision", repr(precision), ", ".join(PRECISIONS))
-    if precision == "fp16" and _CUDA not in onnxruntime.get_available_providers():
+    if precision == "fp16" and not has_cuda():
         raise _no_half()
     if precision not in release.precisions:
         raise InputError("precision", f"these weights hold no {precision}", ", ".join(release.precisions))

@@ -50,6 +50,7 @@ class Segmenter:
         self.encoder, self.decoder = encoder, decoder
         self.size, self.resize = settings["input_size"], settings["resize"]
         self.mask_size = settings.get("mask_size", self.size // 4)
+        self.surroundings = settings.get("surroundings")
 
     @classmethod
     def from_release(cls, release: Release, precision: str = "int8", threads: int | None = None) -> Segmenter:
@@ -58,9 +59,16 @@ class Segmenter:
         decoder = open_graph(release, "mask_decoder", precision, threads, inputs=[*_FEATURES, *prompts], outputs=found)
         return cls(encoder, decoder, release.config)
 
-    def plan(self, pixels: np.ndarray) -> Resize:
-        """The way between this image, uint8 (H, W, 3), and the encoder's input."""
-        return Resize.plan(pixels.shape[1], pixels.shape[0], self.size, self.resize)
+    def plan(self, pixels: np.ndarray, boxes: np.ndarray | None = None) -> Resize:
+        """The way between this image, uint8 (H, W, 3), and the encoder's input.
+
+        With boxes float32 (N, 4), and where the release was trained for it (`surroundings` in its config.json), only
+        their surroundings are looked at, so that a small region is seen in more detail.
+        """
+        height, width = pixels.shape[:2]
+        if self.surroundings is None or boxes is None or not len(boxes):
+            return Resize.plan(width, height, self.size, self.resize)
+        return Resize.around(boxes, width, height, self.size, self.surroundings)
 
     def embed(self, pixels: np.ndarray) -> Embedding:
         """uint8 (H, W, 3) RGB -> its embedding. The costly half: once an image is enough."""

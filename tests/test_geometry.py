@@ -62,6 +62,37 @@ def test_squash_fills_the_canvas():
     assert (canvas == 9).all() and canvas.shape == (8, 8)
 
 
+@pytest.mark.parametrize(
+    ("boxes", "factor", "window"),
+    [
+        pytest.param([(40, 50, 60, 60)], 2, (30, 35, 70, 75), id="a-square-of-twice-the-longer-side"),
+        pytest.param([(0, 0, 10, 10)], 3, (0, 0, 30, 30), id="moved-inside-at-a-corner"),
+        pytest.param([(180, 80, 200, 100)], 2, (160, 60, 200, 100), id="moved-inside-at-the-far-corner"),
+        pytest.param([(40, 10, 80, 20)], 4, (0, 0, 160, 100), id="no-higher-than-the-image"),
+        pytest.param([(0, 0, 200, 100)], 2, (0, 0, 200, 100), id="the-whole-image"),
+        pytest.param([(20, 20, 30, 30), (50, 40, 60, 50)], 1, (20, 15, 60, 55), id="of-all-boxes-together"),
+        pytest.param([(7.25, 7.25, 7.5, 7.5)], 1, (7, 7, 8, 8), id="never-less-than-a-pixel"),
+    ],
+)
+def test_surroundings(boxes, factor, window):
+    """Pixels, boxes and masks of the part are those of the part cut out and stretched."""
+    resize = Resize.around(np.array(boxes, np.float32), 200, 100, 64, factor)
+    assert resize.window == window
+    left, top, right, bottom = window
+    part = Resize.plan(right - left, bottom - top, 64, "squash")
+    pixels = np.random.default_rng(0).integers(0, 256, (100, 200, 3), np.uint8)
+    assert np.array_equal(resize.image(pixels), part.image(pixels[top:bottom, left:right]))
+    moved = np.array(boxes, np.float32) - np.float32([left, top, left, top])
+    np.testing.assert_allclose(resize.boxes(np.array(boxes)), part.boxes(moved), rtol=1e-5, atol=1e-3)
+    logits = np.random.default_rng(1).normal(size=(16, 16)).astype(np.float32)
+    mask = resize.mask_back(logits)
+    expected = np.zeros((100, 200), bool)
+    expected[top:bottom, left:right] = part.mask_back(logits)
+    assert mask.shape == (100, 200)
+    assert np.mean(mask != expected) < 1e-3  # the last digit of a coordinate may decide at 0
+    assert not mask[:top].any() and not mask[bottom:].any() and not mask[:, :left].any() and not mask[:, right:].any()
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("width", "height"), SIZES)
 def test_image_equals_pillow_on_the_whole_image(width, height, mode):

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 import yaml
 
+from eval.readme import fill_comparison
+from eval.report import markdown
 from hub import resolve
 from hub.card import fill_readme, model_card
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
+TABLE = ROOT / "eval" / "results" / "table"
 
 
 def test_front_matter_starts_the_space():
     data = yaml.safe_load(README.split("---\n")[1])
-    gradio = re.search(r"^gradio==(\S+)$", (ROOT / "requirements.txt").read_text(), re.MULTILINE)[1]
+    gradio = re.search(r"^gradio(?:\[mcp\])?==(\S+)$", (ROOT / "requirements.txt").read_text(), re.MULTILINE)[1]
     assert (data["sdk"], data["sdk_version"], data["python_version"]) == ("gradio", gradio, "3.11")
     assert (ROOT / data["app_file"]).is_file()
     # the colours and the length that the Hub accepts
@@ -52,13 +56,35 @@ def test_no_diagnosis_without_the_notice():
 
 
 def test_tables_are_those_of_the_embedded_release():
-    assert fill_readme(README, resolve().manifest) == README, "run python -m hub card hub/weights --readme README.md"
+    assert fill_readme(README, resolve().manifest) == README, "run python -m hub card hub/release --readme README.md"
+
+
+def test_comparison_is_that_of_the_last_table():
+    results = json.loads((TABLE / "results.json").read_text("utf-8"))
+    command = "run python -m eval readme eval/results/table/results.json --readme README.md"
+    assert fill_comparison(README, results) == README, command
+    assert markdown(results) == (TABLE / "table.md").read_text("utf-8"), command
+
+
+def test_comparison_is_of_the_embedded_release():
+    """The table's figures are the manifest's, where both were measured on all images of a source."""
+    results, release = json.loads((TABLE / "results.json").read_text("utf-8")), resolve()
+    assert results["weights"]["version"] == release.version, "run python -m eval table again, see eval/README.md"
+    compared = 0
+    for precision in release.precisions:
+        ours = results["rows"].get(precision, {}).get("figures", {}).get("sources", {})
+        for name, figures in release.manifest["figures"].get(precision, {}).get("sources", {}).items():
+            if ours.get(name, {}).get("images") == figures["images"]:
+                assert ours[name]["dice"] == pytest.approx(figures["dice"], abs=2e-4), (precision, name)
+                assert ours[name]["iou"] == pytest.approx(figures["iou"], abs=2e-4), (precision, name)
+                compared += 1
+    assert compared
 
 
 def test_embedded_card_is_current():
     release = resolve()
     card = (release.folder / "README.md").read_text("utf-8")
-    assert card == model_card(release), "run python -m hub card hub/weights"
+    assert card == model_card(release), "run python -m hub card hub/release"
 
 
 def test_embedded_classes_are_those_of_the_readme():

@@ -23,6 +23,22 @@ class Decoder:
         return [np.broadcast_to(first[:, None, None], (len(first), 128, 128)), first / 1000, -first]
 
 
+@pytest.mark.parametrize(
+    ("settings", "boxes", "window"),
+    [
+        pytest.param({}, [[10, 10, 20, 30]], (0, 0, 100, 80), id="whole-image"),
+        pytest.param({"surroundings": 2}, [[10, 10, 20, 30]], (0, 0, 40, 40), id="surroundings-of-a-box"),
+        pytest.param({"surroundings": 2}, [[10, 10, 20, 30], [60, 40, 70, 50]], (0, 0, 100, 80), id="of-two"),
+        pytest.param({"surroundings": 2}, np.zeros((0, 4)), (0, 0, 100, 80), id="of-none"),
+        pytest.param({"surroundings": 2}, None, (0, 0, 100, 80), id="not-asked-for"),
+    ],
+)
+def test_what_is_looked_at(settings, boxes, window):
+    segmenter = Segmenter(None, None, {"segmenter": CONFIG["segmenter"] | settings})
+    boxes = None if boxes is None else np.asarray(boxes, np.float32)
+    assert segmenter.plan(np.zeros((80, 100, 3), np.uint8), boxes).window == window
+
+
 def decode(**prompts):
     decoder = Decoder()
     embedding = Embedding((np.zeros(1), np.ones(1), np.full(1, 2.0)), Resize.plan(1024, 256, 512, "squash"))

@@ -50,10 +50,11 @@ def read(path: Path) -> Scan:
         raise damaged(path, "NIfTI") from None
 
 
-def label_map_as_stored(path: Path, label_map: np.ndarray) -> nibabel.Nifti1Image:
+def label_map_as_stored(path: Path, label_map: np.ndarray, note: str | None = None) -> nibabel.Nifti1Image:
     """The label map of a file that `read` has read, uint8 (H, W), with the file's own axes, shape and affine.
 
-    The way back of `read`: a viewer lays the result over the file, voxel on voxel.
+    The way back of `read`: a viewer lays the result over the file, voxel on voxel. `note` goes into the header's
+    description, which takes 79 letters.
     """
     with _open(path) as stream:
         image = _image(stream)
@@ -67,6 +68,8 @@ def label_map_as_stored(path: Path, label_map: np.ndarray) -> nibabel.Nifti1Imag
     labels.header.set_xyzt_units(image.header.get_xyzt_units()[0])
     for name in ("qform_code", "sform_code"):  # which space the affine leads to
         labels.header[name] = image.header[name]
+    if note:
+        labels.header["descrip"] = note.encode("ascii", "replace")[:79]
     return labels
 
 

@@ -68,6 +68,22 @@ def squash_placement(
     return matrix
 
 
+def near_placement(
+    box: np.ndarray, content: tuple[int, int, int, int], size: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Affine matrix (2, 3) that puts the surroundings of a box onto a square of `size`, at random 1.5 to 5 times as
+    large as the box, mirrored half of the time; as `geometry.surroundings` shows them to the segmenter."""
+    left, top, right, bottom = content
+    within = np.tile((box[2:] - box[:2]).max() * np.exp(rng.uniform(*np.log((1.5, 5.0)))), 2)
+    within = np.minimum(within * np.exp(rng.uniform(-0.1, 0.1, 2)), (right - left, bottom - top))
+    middle = (box[:2] + box[2:]) / 2 + rng.uniform(-0.15, 0.15, 2) * within
+    first = np.clip(middle - within / 2, (left, top), (right, bottom) - within)
+    matrix = np.diag(size / within) @ np.column_stack([np.eye(2), -first])
+    if rng.random() < 0.5:
+        matrix[0] = -matrix[0] + (0, 0, size)
+    return matrix
+
+
 def place(pixels: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
     """Warp uint8 (H, W[, 3]) onto a black square of `size`."""
     zoom = np.hypot(matrix[0, 0], matrix[1, 0])

@@ -2,9 +2,10 @@
 
 It is the dear part of training what is small.
 
-The box refiner and the mask decoder learn on what they will be given: the detector's own boxes and the encoder's own
-embedding, as the release's ONNX graphs compute them. A view is one image under a random zoom, shift, mirror and change
-of intensity; an image may have several.
+The mask decoder learns on what it will be given: the detector's own boxes and the encoder's own embedding, as the
+release's ONNX graphs compute them. A view is one image under a random zoom, shift, mirror and change of intensity; an
+image may have several. Where the release looks at the surroundings of boxes alone, so does a part of the views, with
+random surroundings of a random region or of what the detector found.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from hub.release import Release
 from hub.resolve import resolve
 from pipeline.detector import PROPOSALS, Detector
 from pipeline.errors import InputError
-from pipeline.geometry import box_of_mask
+from pipeline.geometry import Resize, box_of_mask
 from pipeline.segmenter import Segmenter
 from pipeline.training.augment import place, random_placement, vary_intensity
 from pipeline.training.config import read_object
@@ -38,6 +39,10 @@ REGIONS = 6
 _SCALES = (0.8, 1.3)
 #: Share of views that show the image as it is.
 _PLAIN = 0.3
+#: Of a release that looks at surroundings: share of views of the whole image, and how much the surroundings vary.
+_WHOLE, _FACTORS = 0.3, (0.7, 1.5)
+#: A region of which less is in the view is none of it.
+_LEAST_SHOWN = 0.3
 _SAVED_EVERY = 50
 _ABOUT = "features.json"
 _EXPECTED = "a folder that `python -m pipeline features` wrote"
@@ -181,7 +186,8 @@ def build(
     load = partial(_load, split, picks, seed)
     views = _ahead(load, range(done, len(picks)))
     for number, view in tqdm(views, desc=folder.name, total=len(picks) - done, disable=None):
-        _fill(arrays, number, view, detector, segmenter)
+        rng = None if seed is None else np.random.default_rng((seed, number, 1))
+        _fill(arrays, number, view, detector, segmenter, rng)
         if number % _SAVED_EVERY == _SAVED_EVERY - 1 or number + 1 == len(picks):
             for array in arrays.values():
                 array.flush()
@@ -224,25 +230,52 @@ def _arrays(folder: Path, picks: np.ndarray, size: int, *, new: bool) -> dict[st
     return arrays
 
 
-def _fill(arrays: dict[str, np.ndarray], number: int, view: View, detector: Detector, segmenter: Segmenter) -> None:
-    resize = segmenter.plan(view.pixels)
+def _fill(
+    arrays: dict[str, np.ndarray],
+    number: int,
+    view: View,
+    detector: Detector,
+    segmenter: Segmenter,
+    rng: np.random.Generator | None,
+) -> None:
+    resize = _plan(view, detector, segmenter, rng)
     found = detector.propose(view.pixels)
+    boxes = resize.boxes(found.boxes).clip(0, resize.size)
+    seen = (boxes[:, 2:] - boxes[:, :2] >= 1).all(1)
     index = (found.class_ids[:, None] == detector.class_ids).argmax(1)
-    rows = np.column_stack([resize.boxes(found.boxes), found.scores, index])
+    rows = np.column_stack([boxes, found.scores, index])[seen]
     arrays["proposals"][number] = 0
     arrays["proposals"][number, : len(rows)] = rows
     features = segmenter.embed_input(resize.image(view.pixels), resize).features
     for name, feature in zip(("embedding", "high_res_0", "high_res_1"), features, strict=True):
         arrays[name][number] = feature[0]
     arrays["regions"][number] = 0
-    for index, mask in enumerate(view.masks):
-        arrays["regions"][number, index, :4] = resize.boxes(box_of_mask(mask))[0]
-        arrays["regions"][number, index, 4] = view.class_index[index]
-        grid = segmenter.mask_size
-        arrays["masks"][number, index] = cv2.resize(
-            mask.astype(np.uint8) * 255, (grid, grid), interpolation=cv2.INTER_AREA
-        )
-    arrays["counts"][number] = len(rows), len(view.masks)
+    (left, top, right, bottom), grid, regions = resize.window, segmenter.mask_size, 0
+    for mask, class_index in zip(view.masks, view.class_index, strict=True):
+        shown = np.zeros_like(mask)
+        shown[top:bottom, left:right] = mask[top:bottom, left:right]
+        if shown.sum() < _LEAST_SHOWN * mask.sum():
+            continue
+        arrays["regions"][number, regions, :4] = resize.boxes(box_of_mask(shown))[0]
+        arrays["regions"][number, regions, 4] = class_index
+        inside = shown[top:bottom, left:right].astype(np.uint8) * 255
+        arrays["masks"][number, regions] = cv2.resize(inside, (grid, grid), interpolation=cv2.INTER_AREA)
+        regions += 1
+    arrays["counts"][number] = len(rows), regions
+
+
+def _plan(view: View, detector: Detector, segmenter: Segmenter, rng: np.random.Generator | None) -> Resize:
+    """What the encoder looks at: with `rng` at random, else as the chain would, given the true boxes."""
+    height, width = view.pixels.shape[:2]
+    true = np.array([box_of_mask(mask) for mask in view.masks], np.float32).reshape(-1, 4)
+    if rng is None or segmenter.surroundings is None:
+        return segmenter.plan(view.pixels, true)
+    boxes = true[rng.permutation(len(true))[: rng.integers(1, 3)]] if len(true) else detector.detect(view.pixels).boxes
+    if rng.random() < _WHOLE or not len(boxes):
+        return segmenter.plan(view.pixels)
+    factor = segmenter.surroundings * np.exp(rng.uniform(*np.log(_FACTORS)))
+    shift = rng.normal(0, 0.1, 2) * (boxes[:, 2:] - boxes[:, :2]).max()
+    return Resize.around(boxes + np.tile(shift, 2), width, height, segmenter.size, factor)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -28,12 +28,19 @@ def embed(segmenter: nn.Module, images: Tensor) -> Embedding:
 
 
 def decode(
-    segmenter: nn.Module, embedding: Embedding, boxes: Tensor, image_of: Tensor
+    segmenter: nn.Module,
+    embedding: Embedding,
+    boxes: Tensor,
+    image_of: Tensor,
+    clicks: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """boxes float32 (N, 4) xyxy in input pixels, image_of int64 (N,) -> mask logits (N, S/4, S/4), predicted IoU (N,),
-    object score (N,). A box is two points with labels 2 and 3; the object score hides nothing here."""
-    labels = torch.tensor([[2, 3]], device=boxes.device).expand(len(boxes), 2)
-    sparse, dense = segmenter.sam_prompt_encoder(points=(boxes.view(-1, 2, 2), labels), boxes=None, masks=None)
+    """boxes float32 (N, 4) xyxy in input pixels, image_of int64 (N,), clicks float32 (N, K, 2) and their labels int64
+    (N, K) -> mask logits (N, S/4, S/4), predicted IoU (N,), object score (N,). A box is two points with labels 2 and 3;
+    the object score hides nothing here."""
+    points = boxes.view(-1, 2, 2), torch.tensor([[2, 3]], device=boxes.device).expand(len(boxes), 2)
+    if clicks is not None:
+        points = tuple(torch.cat(pair, dim=1) for pair in zip(points, clicks, strict=True))
+    sparse, dense = segmenter.sam_prompt_encoder(points=points, boxes=None, masks=None)
     decoder = segmenter.sam_mask_decoder
     masks, ious, _, objects = decoder(
         image_embeddings=embedding.vision[image_of],

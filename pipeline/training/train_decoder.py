@@ -1,7 +1,8 @@
 """Train the mask decoder alone, on cached features: the encoder's own embedding, and boxes as the chain gives them.
 
 The encoder stays as it is, so a sample costs a hundredth of what it costs with it. Prompts are true boxes thrown off
-and the detector's own boxes, the false ones too: they teach the object score.
+and the detector's own boxes, the false ones too: they teach the object score. In half of the batches up to three clicks
+on what the box alone got wrong follow, as a person would correct it (SAM's interactive training).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch.utils.data import IterableDataset
 from pipeline.errors import InputError
 from pipeline.geometry import box_iou
 from pipeline.training.architectures import build_segmenter
+from pipeline.training.clicks import click_on_errors
 from pipeline.training.feature_cache import FeatureCache, Features
 from pipeline.training.fit import Objective, add_fit_arguments, fit, start
 from pipeline.training.released_segmenter import start_segmenter
@@ -30,6 +32,8 @@ _PARTS = ("sam_prompt_encoder", "sam_mask_decoder")
 _SAME, _NOTHING = 0.5, 0.1
 #: Share of prompts that are the detector's own boxes, where it has some that serve.
 _DETECTED = 0.4
+#: Share of batches with clicks, and how many those have at most.
+_CLICKED, _MOST_CLICKS = 0.5, 3
 
 
 class PromptSamples(IterableDataset):
@@ -93,7 +97,8 @@ def throw(boxes: np.ndarray, rng: np.random.Generator, spread: float) -> np.ndar
 
 @torch.no_grad()
 def evaluate_decoder(segmenter: torch.nn.Module, cache: FeatureCache) -> dict[str, float]:
-    """Dice on the grid with true boxes, and with boxes thrown off by 6 %; the union of an image's masks, by class."""
+    """Dice on the grid with true boxes, with boxes thrown off by 6 %, and with one click on what those got wrong; the
+    union of an image's masks, by class."""
     segmenter.eval()
     dice: dict[tuple[str, int], list[float]] = {}
     rng = np.random.default_rng(0)
@@ -105,17 +110,19 @@ def evaluate_decoder(segmenter: torch.nn.Module, cache: FeatureCache) -> dict[st
         features = [torch.from_numpy(part)[None] for part in cache.maps(number)]
         for name, boxes in (("true", truth[:, :4]), ("thrown", throw(truth[:, :4], rng, 0.06))):
             boxes = torch.from_numpy(boxes.astype(np.float32))
-            logits, _, _ = decode(
-                segmenter,
-                Embedding(features[0], (features[1], features[2])),
-                boxes,
-                torch.zeros(regions, dtype=torch.long),
-            )
-            found, true = (logits > 0).any(0).numpy(), (cache.masks[number, :regions] > 127).any(0)
-            value = 2 * (found & true).sum() / max(1, found.sum() + true.sum())
-            dice.setdefault((name, int(truth[0, 4])), []).append(value)
+            given = Embedding(features[0], (features[1], features[2])), boxes, torch.zeros(regions, dtype=torch.long)
+            logits, _, _ = decode(segmenter, *given)
+            inside = torch.from_numpy(cache.masks[number, :regions] / np.float32(255))
+            results = {name: logits}
+            if name == "thrown":
+                results["clicked"] = decode(segmenter, *given, click_on_errors(logits, inside, None))[0]
+            true = (inside >= 0.5).any(0).numpy()
+            for key, masks in results.items():
+                found = (masks > 0).any(0).numpy()
+                value = 2 * (found & true).sum() / max(1, found.sum() + true.sum())
+                dice.setdefault((key, int(truth[0, 4])), []).append(value)
     row = {f"dice_{name}_{label}": float(np.mean(of)) for (name, label), of in sorted(dice.items())}
-    for name in ("true", "thrown"):
+    for name in ("true", "thrown", "clicked"):
         row[f"dice_{name}"] = float(np.mean([value for key, value in row.items() if key.startswith(f"dice_{name}_")]))
     return row
 
@@ -131,9 +138,21 @@ def train(arguments: argparse.Namespace) -> None:
     for name, parameter in segmenter.named_parameters():
         parameter.requires_grad_(name.startswith(_PARTS))
 
+    rng = np.random.default_rng(arguments.seed)
+
+    @torch.no_grad()
+    def clicks_of(given: tuple[Embedding, Tensor, Tensor], truth: Tensor) -> tuple[Tensor, Tensor] | None:
+        """What a person might click on after seeing the masks so far, a click after the other; None for none."""
+        clicks = None
+        for _ in range(rng.integers(1, _MOST_CLICKS + 1) if rng.random() < _CLICKED else 0):
+            click = click_on_errors(decode(segmenter, *given, clicks)[0], truth, rng)
+            clicks = click if clicks is None else tuple(torch.cat(pair, 1) for pair in zip(clicks, click, strict=True))
+        return clicks
+
     def losses_of(batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         embedding, high_res_0, high_res_1, boxes, image_of, truth, real = batch
-        logits, ious, objects = decode(segmenter, Embedding(embedding, (high_res_0, high_res_1)), boxes, image_of)
+        given = Embedding(embedding, (high_res_0, high_res_1)), boxes, image_of
+        logits, ious, objects = decode(segmenter, *given, clicks_of(given, truth))
         return with_total(mask_losses(logits, ious, objects, truth, boxes / 4, real))
 
     def look_at_val(state: dict[str, Tensor]) -> dict[str, float]:

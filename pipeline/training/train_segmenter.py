@@ -20,7 +20,7 @@ from torch.utils.data import IterableDataset
 from pipeline.errors import InputError
 from pipeline.geometry import box_of_mask
 from pipeline.training.architectures import SEGMENTER_SIZE, build_segmenter
-from pipeline.training.augment import place, random_turn, squash_placement, turn, vary_intensity
+from pipeline.training.augment import near_placement, place, random_turn, squash_placement, turn, vary_intensity
 from pipeline.training.fit import Objective, add_fit_arguments, add_image_arguments, fit, read_splits, start
 from pipeline.training.lite_medsam import TeacherCache, warm_start
 from pipeline.training.prepared import PreparedImage, PreparedSplit
@@ -45,12 +45,15 @@ def jitter(box: np.ndarray, size: int, rng: np.random.Generator, spread: float) 
 class MaskSamples(IterableDataset):
     """Endless samples: image uint8 (3, S, S), boxes (N, 4) in input pixels, truth float32 (N, G, G), real bool (N,).
 
-    Up to `prompts` regions an image; an image without any, and now and then another, gives a box on nothing.
+    Up to `prompts` regions an image; an image without any, and now and then another, gives a box on nothing. A share of
+    `near` shows the surroundings of the regions instead of the whole image.
     """
 
-    def __init__(self, split: PreparedSplit, size: int, empty_share: float, spread: float, prompts: int, seed: int):
+    def __init__(
+        self, split: PreparedSplit, size: int, empty_share: float, spread: float, prompts: int, near: float, seed: int
+    ):
         self.split, self.size, self.empty_share, self.spread = split, size, empty_share, spread
-        self.prompts, self.seed = prompts, seed
+        self.prompts, self.near, self.seed = prompts, near, seed
 
     def __iter__(self):
         worker = torch.utils.data.get_worker_info()
@@ -60,15 +63,21 @@ class MaskSamples(IterableDataset):
 
     def _sample(self, image: PreparedImage, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
         size, grid = self.size, self.size // 4
-        matrix = turn(squash_placement(image.content, size, rng), random_turn(image.modality, rng), size)
+        with_masks = [index for index, rle in enumerate(image.rles) if rle is not None]
+        chosen = rng.permutation(with_masks)[: self.prompts].astype(int)
+        if len(chosen) and rng.random() < self.near:
+            around = np.concatenate([image.boxes[chosen, :2].min(0), image.boxes[chosen, 2:].max(0)])
+            matrix = near_placement(around, image.content, size, rng)
+        else:
+            matrix = squash_placement(image.content, size, rng)
+        matrix = turn(matrix, random_turn(image.modality, rng), size)
         pixels = place(vary_intensity(image.pixels(), image.modality, rng), matrix, size)
         boxes, truths, real = [], [], []
-        with_masks = [index for index, rle in enumerate(image.rles) if rle is not None]
-        for index in rng.permutation(with_masks)[: self.prompts].astype(int):
+        for index in chosen:
             mask = place(image.mask(index).astype(np.uint8) * 255, matrix, size)
             box = box_of_mask(mask > 127)
             if (box[2:] - box[:2]).min() >= 4:
-                boxes.append(jitter(box, size, rng, self.spread))
+                boxes.append(jitter(box, size, rng, self.spread * rng.uniform(0, 2)))
                 truths.append(cv2.resize(mask, (grid, grid), interpolation=cv2.INTER_AREA) / np.float32(255))
                 real.append(True)
         if not boxes:
@@ -172,7 +181,7 @@ def train(arguments: argparse.Namespace) -> None:
         TeacherCache.build(cache, train_split, arguments.teacher_images, arguments.empty_share, arguments.seed, device)
         samples, learn = partial(TeacherSamples, cache, train_split, arguments.size), (None, distillation)
     else:
-        options = (arguments.empty_share, arguments.jitter, arguments.prompts)
+        options = (arguments.empty_share, arguments.jitter, arguments.prompts, arguments.near)
         samples, learn = partial(MaskSamples, train_split, arguments.size, *options), (collate_masks, masks)
     objective = Objective("segmenter", samples, *learn, look_at_val, clip=1.0, betas=(0.9, 0.98))
     fit(segmenter, objective, arguments, len(train_split.images))
@@ -188,6 +197,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--teacher-cache", type=Path, metavar="DIR", help="where those embeddings lie (default: OUT/teacher)")
     text = "how far a prompt's sides are off, in sizes of the box (default %(default)s)"
     add("--jitter", type=float, default=0.06, help=text)
+    text = "share of samples that show a region's surroundings, not the whole image (default %(default)s)"
+    add("--near", type=float, default=0.0, metavar="SHARE", help=text)
     add("--prompts", type=int, default=2, help="regions an image at most (default %(default)s)")
 
 

@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip("scipy")
 
 from eval.__main__ import main
-from eval.figures import ImageFigures, summarise
-from pipeline.datasets import Source
+from eval.figures import manifest_figures
+from eval.records import Record
 
 pytestmark = pytest.mark.training
 
@@ -42,12 +42,18 @@ def test_absent_data_is_one_sentence(tmp_path, release, capsys):
 
 
 def test_means_misses_and_empty_images():
-    def row(source: str, dice: float | None, boxes: list[float], count: int) -> ImageFigures:
-        return ImageFigures(source, "s", "p", dice, dice, boxes, count, 10.0, count > 0)
+    def row(source: str, dice: float | None, boxes: list, true_boxes: list, others: int = 0) -> Record:
+        label = f"class_{source}"
+        return Record(source, "s", "p", label, dice, dice, dice, 10.0, boxes, others, true_boxes)
 
-    rows = [row("a", 1.0, [0.9], 1), row("a", 0.0, [0.0], 0), row("a", None, [], 2), row("b", 0.8, [0.6, 0.4], 2)]
-    sources = [Source(name, "", (f"class_{name}",), ()) for name in "ab"]
-    figures = summarise(rows, sources)
+    ten, nine, none = [0, 0, 10, 10], [0, 0, 10, 9], []
+    rows = [
+        row("a", 1.0, [nine], [ten]),
+        row("a", 0.0, none, [ten]),
+        row("a", None, [ten], none, others=1),
+        row("b", 0.8, [[0, 0, 10, 6], [20, 0, 30, 4]], [ten, [20, 0, 30, 10]]),
+    ]
+    figures = manifest_figures(rows)
     assert figures["sources"]["a"] == {
         "class": "class_a",
         "images": 2,

@@ -39,3 +39,14 @@ def test_overlap(found, truth, dice_, iou_):
 def test_matched_boxes(found, truth, expected):
     found, truth = (np.array(boxes, np.float32).reshape(-1, 4) for boxes in (found, truth))
     assert matched_ious(found, truth).tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_overlap_as_libraries_have_it(seed):
+    """Random masks: Dice as surface-distance has it, IoU as scipy."""
+    surface_distance = pytest.importorskip("surface_distance")
+    distance = pytest.importorskip("scipy.spatial.distance")
+    rng = np.random.default_rng(seed)
+    found, truth = (rng.random((40, 50)) < share for share in rng.uniform(0.1, 0.9, 2))
+    assert dice(found, truth) == pytest.approx(surface_distance.compute_dice_coefficient(truth, found))
+    assert iou(found, truth) == pytest.approx(1 - distance.jaccard(found.ravel(), truth.ravel()))

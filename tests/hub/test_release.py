@@ -200,6 +200,7 @@ def test_manifest_is_checked(release_folder, keys, value, says):
         (("classes", 0, "name"), "", "class name is ''"),
         (("detector",), None, "detector is None"),
         (("detector", "input_size"), 0, "detector.input_size is 0"),
+        (("segmenter", "surroundings"), 0.5, "segmenter.surroundings is 0.5"),
         (("segmenter", "resize"), "crop", "segmenter.resize is 'crop'"),
         (("detector", "score_threshold"), 1.5, "score_threshold is 1.5"),
         (("detector", "score_threshold"), None, "score_threshold is None"),

@@ -7,6 +7,7 @@ import pytest
 
 from page.comparison import dice_by_class
 from page.costs import costs_html
+from page.words import Words
 from pipeline.geometry import Resize
 from pipeline.results import Detections, Segmentation
 
@@ -46,8 +47,8 @@ def test_dice_of_each_class(first, second, dice):
 
 def test_precisions_are_compared_where_there_are_two():
     times = {"read": 1.0, "detect": 2.0, "embed": 3.0, "decode": 4.0, "post": 0.0, "total": 10.0}
-    assert 'id="runs"' not in costs_html(times, 52_000_000, {"int8": times})
-    both = costs_html(times, 52_000_000, {"int8": times, "fp32": times | {"total": 20.0}})
+    assert 'id="runs"' not in costs_html(times, 52_000_000, {"int8": times}, Words())
+    both = costs_html(times, 52_000_000, {"int8": times, "fp32": times | {"total": 20.0}}, Words())
     bars = both.partition('id="runs"')[2]
     assert bars.index("INT8") < bars.index("50.0%") < bars.index("FP32") < bars.index("100.0%")
     assert "Weights 52 MB, process " in both

@@ -15,6 +15,7 @@ from hub import Release  # noqa: E402
 from pipeline import AutoSegmenter, cli  # noqa: E402
 from pipeline.geometry import box_iou  # noqa: E402
 from pipeline.training.architectures import build_detector  # noqa: E402
+from pipeline.training.export import list_files  # noqa: E402
 from pipeline.training.feature_cache import Features, view_of  # noqa: E402
 from pipeline.training.prepared import PreparedSplit  # noqa: E402
 from pipeline.training.progress import read_weights, save_weights  # noqa: E402
@@ -83,6 +84,40 @@ def test_features_hold_what_the_networks_give(features, own, prepared):
         assert area == pytest.approx(sum(image.mask(i).mean() for i in range(len(image.boxes))), abs=0.003)
 
 
+def test_features_of_a_release_that_looks_at_surroundings(own, prepared, tmp_path):
+    """A region fills more of its view, its mask lies in its box, and what is out of sight is no region."""
+    import shutil
+
+    folder = tmp_path / "release"
+    shutil.copytree(own.folder, folder)
+    config = own.config | {"segmenter": own.config["segmenter"] | {"surroundings": 2.0}}
+    (folder / "config.json").write_text(json.dumps(config))
+    list_files(folder, version="0.0.1", trained_on={})
+    words = ("--release", folder, "--data", prepared, "--out", tmp_path / "f", "--precision", "fp32")
+    assert run("features", *words, "--views", 20, "--val-images", 3, "--empty-share", 0) == 0
+    for name in ("train", "val"):
+        cache = Features.open(tmp_path / "f").split(name)
+        longest = []
+        for regions, masks, (_, count) in zip(cache.regions, cache.masks, cache.counts, strict=True):
+            for row, mask in zip(regions[:count], masks[:count], strict=True):
+                rows, columns = np.nonzero(mask > 64)
+                found = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) * 4.0
+                assert box_iou(found[None], row[None, :4])[0, 0] > 0.7
+            if count:
+                sides = regions[:count, 2:4].max(0) - regions[:count, :2].min(0)
+                longest.append(sides.max() / 512)
+        assert np.median(longest) > 0.4
+    whole = AutoSegmenter.from_release(own.folder, "fp32")
+    near = AutoSegmenter.from_release(folder, "fp32")
+    image = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
+    assert whole(image, boxes=[[50, 60, 80, 100]]).resize.window == (0, 0, 300, 200)
+    found = near(image, boxes=[[50, 60, 80, 100]])
+    assert found.resize.window == (25, 40, 105, 120)
+    outside = found.mask(0).copy()
+    outside[40:120, 25:105] = False
+    assert found.mask(0).shape == (200, 300) and not outside.any()
+
+
 def test_features_are_repeatable_and_resume(features, own, prepared, tmp_path):
     words = ("--release", own.folder, "--data", prepared, "--precision", "fp32", "--out", tmp_path)
     words += ("--views", 26, "--val-images", 3, "--empty-share", 0.1)
@@ -124,7 +159,7 @@ def test_the_decoder_learns_alone(features, random_weights, tmp_path):
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert changed <= {"sam_prompt_encoder", "sam_mask_decoder"} and changed
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert 0 <= log[-1]["dice_true"] <= 1
+    assert all(0 <= log[-1][name] <= 1 for name in ("dice_true", "dice_thrown", "dice_clicked"))
     assert run("train", "decoder", "--data", features.folder, "--out", tmp_path / "other") == 2
 
 

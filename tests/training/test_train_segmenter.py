@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 from pipeline.errors import InputError  # noqa: E402
 from pipeline.training import train_segmenter  # noqa: E402
 from pipeline.training.architectures import build_segmenter  # noqa: E402
-from pipeline.training.augment import place, squash_placement  # noqa: E402
+from pipeline.training.augment import near_placement, place, squash_placement  # noqa: E402
 from pipeline.training.lite_medsam import warm_start  # noqa: E402
 from pipeline.training.progress import load_weights, read_weights  # noqa: E402
 from pipeline.training.segmenter_parts import decode, embed, mask_losses  # noqa: E402
@@ -150,3 +150,20 @@ def test_squash_fills_the_input_with_the_content():
     canvas[160:480] = 200
     squashed = place(canvas, squash_placement((0, 160, 640, 480), 256, None), 256)
     assert (squashed[2:-2] == 200).all()
+
+
+@pytest.mark.parametrize("content", [(0, 0, 640, 640), (0, 100, 640, 540)], ids=["whole-canvas", "letterboxed"])
+def test_surroundings_show_a_region_larger(content):
+    """The box stays in sight, at 1/5 to 1/1.5 of the view, and nothing of the canvas' border is shown."""
+    rng, box = np.random.default_rng(0), np.array([300.0, 200, 380, 240])
+    corners = np.array([[0, 0], [256, 256]])
+    for _ in range(200):
+        matrix = near_placement(box, content, 256, rng)
+        seen = box.reshape(2, 2) @ matrix[:, :2].T + matrix[:, 2]
+        assert (seen > -0.35 * 256).all() and (seen < 1.35 * 256).all()
+        middle = seen.mean(0)
+        assert (middle > 0).all() and (middle < 256).all()
+        assert 1 / 5.6 < abs(seen[1, 0] - seen[0, 0]) / 256 < 1 / 1.3
+        shown = (corners - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
+        assert (shown.min(0) >= np.array(content[:2]) - 1e-6).all()
+        assert (shown.max(0) <= np.array(content[2:]) + 1e-6).all()

@@ -1,0 +1,105 @@
+"""The named endpoints, for gradio_client and MCP.
+
+Their docstrings are what both show. Gradio takes one line of each parameter and of what is returned, so each has one.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import gradio as gr
+
+from hub import WeightsError
+from page.answers import Answers, Question
+from page.comparison import compare
+from page.words import Words
+from pipeline.edits import EDIT_SCHEMA, read_edits
+from pipeline.errors import InputError
+
+
+class Api:
+    """Bound to the weights that the page was started with."""
+
+    def __init__(self, answers: Answers):
+        self._answers = answers
+
+    def segment(self, image: str | None, precision: str, classes: list[str], min_score: float):
+        """Find and outline regions in one image. Research software, not a medical device.
+
+        Parameters:
+            image: PNG, JPEG, TIFF, DICOM or 2-D NIfTI file.
+            precision: of the networks, "int8" or "fp32"; "fp16" where there is CUDA.
+            classes: names of the classes to look for; all where it is left out.
+            min_score: least score of a region, 0..1; the release's own thresholds where it is left out.
+
+        Returns:
+            What `python -m pipeline segment` writes as JSON: boxes are [x, y, width, height], masks COCO RLE.
+        """
+        with said():
+            question = self._question(image, precision, classes, min_score)
+            return self._answers.ask(question)[1].to_json(question.path.name)
+
+    def correct(self, image: str | None, edits: list[dict], precision: str, classes: list[str], min_score: float):
+        """Correct what /segment finds in an image: boxes, clicks, labels. Research software, not a medical device.
+
+        Send the whole list of edits each time; to undo, leave out the last one. Of an image that was just segmented
+        only the mask decoder runs, for the edits that are new. An edit is one of
+        {"action": "add", "box": [x, y, width, height], "label": "polyp"},
+        {"action": "box", "region": 1, "box": [x, y, width, height]},
+        {"action": "click", "region": 1, "point": [x, y], "inside": false},
+        {"action": "relabel", "region": 1, "label": "lung"},
+        {"action": "delete", "region": 1}.
+
+        Parameters:
+            image: PNG, JPEG, TIFF, DICOM or 2-D NIfTI file.
+            edits: applied in order; regions are numbered from 1, as they are at that moment.
+            precision: of the networks, "int8" or "fp32"; "fp16" where there is CUDA.
+            classes: names of the classes to look for; all where it is left out.
+            min_score: least score of a region, 0..1; the release's own thresholds where it is left out.
+
+        Returns:
+            The JSON of /segment; corrected regions have "corrected": true and score 1, and "edits" repeats the list.
+        """
+        with said():
+            question = self._question(image, precision, classes, min_score)
+            return self._answers.corrected(question, read_edits(edits))[1].to_json(question.path.name)
+
+    def compare(self, image: str | None, precision: str, other: str, classes: list[str], min_score: float):
+        """Segment one image in two precisions and compare. Research software, not a medical device.
+
+        Parameters:
+            image: PNG, JPEG, TIFF, DICOM or 2-D NIfTI file.
+            precision: of the first run, "int8" or "fp32".
+            other: precision of the second run.
+            classes: names of the classes to look for; all where it is left out.
+            min_score: least score of a region, 0..1; the release's own thresholds where it is left out.
+
+        Returns:
+            Dice of each class and its mean, speed_ratio (the second's time over the first's), weights' bytes, timings.
+        """
+        with said():
+            return compare(self._answers, self._question(image, precision, classes, min_score), other)[2]
+
+    def _question(self, image: str | None, precision: str, classes: list[str], min_score: float) -> Question:
+        if image is None:
+            raise gr.Error(Words()("no_image"), print_exception=False)
+        return self._answers.question(image, precision, classes, min_score)
+
+
+def edits_parameter() -> gr.JSON:
+    """Where /correct takes its edits, with their form, which a plain gr.JSON would not tell a client."""
+    parameter = gr.JSON([], visible=False, label="edits")
+    parameter.api_info = lambda: {"type": "array", "items": EDIT_SCHEMA}
+    parameter.example_payload = lambda: [{"action": "delete", "region": 1}]
+    return parameter
+
+
+@contextmanager
+def said() -> Iterator[None]:
+    """What an input or the weights are refused for, as one sentence to a client or in a corner of the page."""
+    try:
+        yield
+    except (InputError, WeightsError) as error:
+        raise gr.Error(html.escape(str(error), quote=False), print_exception=False) from error
