@@ -141,7 +141,12 @@ PICKLES = r"pt|pth|pkl|pickle|bin|npy|npz|ckpt|joblib"
 DATA = r"nii|gz|dcm|mha|nrrd|jpe?g|png|tiff?|bmp|gif|mp4|avi|csv|zip|tar|h5|parquet"
 
 #: Where pictures are plots of figures.
-PLOTS = (ROOT / "hub/weights/training", ROOT / "hub/release/training", ROOT / "eval/results/table", ROOT / "eval/results/int8")
+PLOTS = (
+    ROOT / "hub/weights/training",
+    ROOT / "hub/release/training",
+    ROOT / "eval/results/table",
+    ROOT / "eval/results/int8",
+)
 
 
 @pytest.mark.parametrize("kind", [PICKLES, DATA], ids=["pickles", "data"])

@@ -23,7 +23,9 @@ def test_space_holds_the_page_and_names_its_weights_by_commit(machine, loopback,
     assert {"app.py", "requirements.txt", "space.py", "hub/resolve.py", "pipeline/auto_segmenter.py"} <= set(files)
     assert {"page/page.css", "page/head.html", "page/surface/canvas.js", "page/surface/canvas.html"} <= set(files)
     assert not [
-        name for name in files if name.startswith(("hub/embedded", "hub/weights", "hub/release", "pipeline/training", "tests"))
+        name
+        for name in files
+        if name.startswith(("hub/embedded", "hub/weights", "hub/release", "pipeline/training", "tests"))
     ]
     matter = yaml.safe_load(files["README.md"][1].decode().split("---\n")[1])
     assert matter["app_file"] == "space.py"
