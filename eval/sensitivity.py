@@ -1,9 +1,9 @@
 """What quantizing one graph, in one way, costs on val: Dice, agreement with fp32's masks, milliseconds, bytes.
 
-One graph at a time is quantized and the others stay fp32; a variant of the encoder or the decoder is judged with fp32's
-boxes. Images are prepared ones, evenly over the sources; Dice is of the union of masks, mean over a source's images,
-then over sources. "Agreement" is Dice between the variant's union and fp32's: it sees small changes that Dice with the truth
-does not. Milliseconds are of the graph alone, variants in turns, against fp32's in the same turn.
+One graph at a time is quantized and the others stay fp32; a variant of the encoder or the decoder is judged with
+fp32's boxes. Images are prepared ones, evenly over the sources; Dice is of the union of masks, mean over a source's
+images, then over sources. "Agreement" is Dice between the variant's union and fp32's: it sees small changes that Dice
+with the truth does not. Milliseconds are of the graph alone, variants in turns, against fp32's in the same turn.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 What is quantized in each graph, how, and what stays float stands in `pipeline.training.recipes`. Detector: statically,
 its ranges come from prepared train images. Encoder: its linear layers dynamically, its attention products with static
 ranges; its one convolution stays float. Decoder: its linear layers with static ranges on their inputs; dynamic ones
-would span all prompts of a run, so that one object's mask depended on the others. Weights are s8 a channel, activations u8.
+would span all prompts of a run, so that one object's mask depended on the others. Weights are s8 a channel,
+activations u8.
 """
 
 from __future__ import annotations
