@@ -94,7 +94,7 @@ class _Reference:
         boxes, scores = self.detector.run(None, {"image": image})
         box = resize.boxes_back(boxes[0, scores[0].max(-1).argmax()])
         detected = perf_counter()
-        resize = _plan(pixels, self.segmenter_settings)
+        resize = _plan(pixels, self.segmenter_settings, box)
         features = self.encoder.run(None, {"image": _normalised(resize.image(pixels))})
         embedded = perf_counter()
         given = dict(zip(("embedding", "high_res_0", "high_res_1"), features, strict=True))
@@ -136,7 +136,10 @@ def _stages(start: float, detected: float | None, embedded: float, decoded: floa
     return stages | {"total": 1000 * (end - start)}
 
 
-def _plan(pixels: np.ndarray, settings: dict) -> Resize:
+def _plan(pixels: np.ndarray, settings: dict, box: np.ndarray | None = None) -> Resize:
+    """As the release looks at an image, or at the surroundings of a box."""
+    if box is not None and "surroundings" in settings:
+        return Resize.around(box, pixels.shape[1], pixels.shape[0], settings["input_size"], settings["surroundings"])
     return Resize.plan(pixels.shape[1], pixels.shape[0], settings["input_size"], settings["resize"])
 
 

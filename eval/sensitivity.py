@@ -1,10 +1,9 @@
 """What quantizing one graph, in one way, costs on val: Dice, agreement with fp32's masks, milliseconds, bytes.
 
-One graph at a time is quantized and the others stay fp32. A variant of the detector is judged with fp32's features; one
-of the encoder or the decoder with fp32's boxes. Images are prepared ones, evenly over the sources; Dice is of the union
-of masks, mean over a source's images, then over sources. "Agreement" is Dice between the variant's union and fp32's: it
-sees small changes that Dice with the truth does not. Milliseconds are of the graph alone, variants in turns, against
-fp32's in the same turn.
+One graph at a time is quantized and the others stay fp32; a variant of the encoder or the decoder is judged with
+fp32's boxes. Images are prepared ones, evenly over the sources; Dice is of the union of masks, mean over a source's
+images, then over sources. "Agreement" is Dice between the variant's union and fp32's: it sees small changes that Dice
+with the truth does not. Milliseconds are of the graph alone, variants in turns, against fp32's in the same turn.
 """
 
 from __future__ import annotations
@@ -62,11 +61,15 @@ class Question:
         self.truth = union_of(masks, self.pixels.shape[:2])
         self.class_ids = [ids[index] for index in np.unique(image.class_index)]
         self.boxes = self.find(fp32.detector)
-        self.embedding = fp32.segmenter.embed(self.pixels)
+        self.embedding = self.embed(fp32.segmenter, self.boxes)
         self.union = self.outline(fp32.segmenter, self.embedding, self.boxes)
 
     def find(self, detector: Detector) -> Detections:
         return detector.detect(self.pixels, class_ids=self.class_ids)
+
+    def embed(self, segmenter: Segmenter, boxes: Detections) -> Embedding:
+        resize = segmenter.plan(self.pixels, boxes.boxes)
+        return segmenter.embed_input(resize.image(self.pixels), resize)
 
     def outline(self, segmenter: Segmenter, embedding: Embedding, boxes: Detections) -> np.ndarray:
         """bool (H, W): the union of the masks of the image's classes."""
@@ -78,7 +81,8 @@ class Question:
     def answer(self, graph: str, parts: Parts) -> np.ndarray:
         """The union of masks where one graph is another and the rest fp32."""
         boxes = self.find(parts.detector) if graph == "detector" else self.boxes
-        embedding = parts.segmenter.embed(self.pixels) if graph == "image_encoder" else self.embedding
+        same = graph != "image_encoder" and parts.segmenter.plan(self.pixels, boxes.boxes) == self.embedding.resize
+        embedding = self.embedding if same else self.embed(parts.segmenter, boxes)
         return self.outline(parts.segmenter, embedding, boxes)
 
 

@@ -75,6 +75,11 @@ def _variants() -> dict[str, Variant]:
         "encoder/static-migrated": Variant(
             "image_encoder", "static inputs, scales migrated", replace(linear, changes=("migrate-scales",))
         ),
+        "encoder/static-products": Variant(
+            "image_encoder",
+            "static inputs, both attention products, too",
+            replace(linear, products=(SCORES, MIXTURES)),
+        ),
         "encoder/migrated": Variant("image_encoder", "scales migrated", replace(encoder, changes=("migrate-scales",))),
         "encoder/biases": Variant("image_encoder", "biases corrected", replace(encoder, changes=("correct-biases",))),
         "encoder/fused": Variant("image_encoder", "attention fused", replace(encoder, changes=("fuse-attention",))),

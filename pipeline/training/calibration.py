@@ -64,19 +64,24 @@ class Calibration:
             yield {"image": _resized(image.pixels(), size, "letterbox")[None]}
 
     def _encoder(self) -> Iterator[Feed]:
-        settings = self.config["segmenter"]
         for image in self.images:
-            yield {"image": _resized(content(image), settings["input_size"], settings["resize"])[None]}
+            yield {"image": self._plan(image).image(content(image))[None]}
 
     def _decoder(self) -> Iterator[Feed]:
-        encoder, settings = open_session(self.encoder), self.config["segmenter"]
+        encoder = open_session(self.encoder)
         names = [output.name for output in encoder.get_outputs()]
         for image, feed in zip(self.images, self._encoder(), strict=True):
-            left, top, right, bottom = image.content
-            resize = Resize.plan(right - left, bottom - top, settings["input_size"], settings["resize"])
-            coords, labels = box_to_points(image.boxes[:_BOXES] - np.float32([left, top, left, top]))
+            coords, labels = box_to_points(_boxes(image)[:_BOXES])
             features = dict(zip(names, encoder.run(None, feed), strict=True))
-            yield features | {"point_coords": resize.points(coords), "point_labels": labels}
+            yield features | {"point_coords": self._plan(image).points(coords), "point_labels": labels}
+
+    def _plan(self, image: PreparedImage) -> Resize:
+        """As the segmenter looks at it: the whole image, or the surroundings of its regions."""
+        settings, (left, top, right, bottom) = self.config["segmenter"], image.content
+        size, factor = settings["input_size"], settings.get("surroundings")
+        if factor is None:
+            return Resize.plan(right - left, bottom - top, size, settings["resize"])
+        return Resize.around(_boxes(image), right - left, bottom - top, size, factor)
 
 
 _FEEDS: dict[str, Callable[[Calibration], Iterator[Feed]]] = {
@@ -84,6 +89,12 @@ _FEEDS: dict[str, Callable[[Calibration], Iterator[Feed]]] = {
     "image_encoder": Calibration._encoder,
     "mask_decoder": Calibration._decoder,
 }
+
+
+def _boxes(image: PreparedImage) -> np.ndarray:
+    """float32 (N, 4), xyxy in pixels of the image without its canvas."""
+    left, top, _, _ = image.content
+    return image.boxes - np.float32([left, top, left, top])
 
 
 def content(image: PreparedImage) -> np.ndarray:

@@ -1,10 +1,10 @@
 """`python -m pipeline quantize`: the fp32 graphs of a release -> INT8 graphs beside them.
 
-What is quantized in each graph, how, and what stays float stands in `pipeline.training.recipes`: the detector
-statically (its ranges come from prepared train images); the segmenter's encoder dynamically, its linear layers alone:
-convolutions are slow that way, and products of two activations lose more than they gain. Weights are s8 a channel,
-activations u8. The decoder stays float: its dynamic ranges would span all prompts of a run, so that one object's mask
-depended on the others (1 % of its pixels), for 3 MB and hardly any time.
+What is quantized in each graph, how, and what stays float stands in `pipeline.training.recipes`. Detector: statically,
+its ranges come from prepared train images. Encoder: its linear layers dynamically, its attention products with static
+ranges; its one convolution stays float. Decoder: its linear layers with static ranges on their inputs; dynamic ones
+would span all prompts of a run, so that one object's mask depended on the others. Weights are s8 a channel,
+activations u8.
 """
 
 from __future__ import annotations
