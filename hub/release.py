@@ -28,7 +28,7 @@ MANIFEST, CARD = "manifest.json", "README.md"
 UNLISTED = (MANIFEST, CARD)
 
 #: The default first.
-PRECISIONS = ("int8", "fp32", "fp16")
+PRECISIONS = ("int8", "int4", "fp32", "fp16")
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,12 @@ def _add_segment_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("paths", nargs="+", metavar="PATH", help="PNG, JPEG, TIFF, DICOM or 2-D NIfTI file, a folder, or a pattern")
     add("--out", required=True, type=Path, metavar="DIR", help="folder for the results; made where it lacks")
-    add("--precision", choices=("int8", "fp32", "fp16"), default="int8", help="of the networks (default: %(default)s)")
+    add(
+        "--precision",
+        choices=("int8", "int4", "fp32", "fp16"),
+        default="int8",
+        help="of the networks (default: %(default)s)",
+    )
     add("--weights", default="embedded", metavar="RELEASE", help="embedded (default), a folder, user/repo[@revision]")
     add("--classes", type=_names, metavar="A,B", help="look for these classes only")
     add("--min-score", type=_score, metavar="S", help="least score, 0..1 (default: the release's own, class by class)")

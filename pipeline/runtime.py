@@ -14,7 +14,7 @@ from hub import Release, WeightsError
 from pipeline.errors import InputError
 from pipeline.time_limit import Graph
 
-PRECISIONS = ("int8", "fp32", "fp16")
+PRECISIONS = ("int8", "int4", "fp32", "fp16")
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 #: onnxruntime's exceptions have no base of their own.
 ONNXRUNTIME_ERRORS = (
@@ -53,7 +53,7 @@ def open_graph(
         Where the release lacks the graph, or it is damaged or not this project's.
     """
     _check_precision(precision, release)
-    session = open_session(release.file(f"onnx/{precision}/{name}.onnx"), threads, cuda=precision != "int8")
+    session = open_session(release.file(f"onnx/{precision}/{name}.onnx"), threads, cuda=precision in ("fp32", "fp16"))
     found = [given.name for given in session.get_inputs()], [given.name for given in session.get_outputs()]
     if found != (list(inputs), list(outputs)):
         raise WeightsError(

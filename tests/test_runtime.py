@@ -47,8 +47,9 @@ def test_a_missing_graph_is_a_weights_error(tmp_path):
 @pytest.mark.parametrize(
     ("precision", "threads", "message"),
     [
-        pytest.param("int4", None, "precision: 'int4'; expected int8, fp32, fp16", id="unknown precision"),
-        pytest.param("INT8", None, "precision: 'INT8'; expected int8, fp32, fp16", id="upper case"),
+        pytest.param("int2", None, "precision: 'int2'; expected int8, int4, fp32, fp16", id="unknown precision"),
+        pytest.param("INT8", None, "precision: 'INT8'; expected int8, int4, fp32, fp16", id="upper case"),
+        pytest.param("int4", None, "precision: these weights hold no int4; expected int8, fp32", id="not in these"),
         pytest.param("int8", 0, "threads: 0; expected 1 or more", id="no threads"),
         pytest.param("int8", -2, "threads: -2; expected 1 or more", id="fewer than none"),
     ],

@@ -10,6 +10,7 @@ activations u8.
 from __future__ import annotations
 
 import argparse
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from onnxruntime import NodeArg
 
+from hub.files import replace_path
 from hub.release import Release
 from pipeline.errors import InputError
 from pipeline.runtime import open_session
@@ -60,6 +62,10 @@ def quantize_release(
         paths = sources[name], target
         sizes, times = (path.stat().st_size for path in paths), (_median_ms(path) for path in paths)
         done.append(Quantized(name, count_quantized(graph), tuple(sizes), tuple(times)))
+    if "onnx/fp32/scope.onnx" in release.manifest["files"]:  # it is small and stays as it is
+        scope = folder / "onnx" / precision / "scope.onnx"
+        with replace_path(scope) as temporary:
+            shutil.copyfile(release.file("onnx/fp32/scope.onnx"), temporary)
     trained_on = release.manifest.get("trained_on", {})
     licenses = release.manifest.get("licenses")
     return list_files(folder, version=release.version, trained_on=trained_on, licenses=licenses), done

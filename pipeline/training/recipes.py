@@ -77,6 +77,12 @@ _DECODER = Recipe(mode="static", operators=("MatMul",), keep_float=_PROMPT, floa
 #: {precision: {graph: recipe}}
 RECIPES: dict[str, dict[str, Recipe]] = {
     "int8": {"detector": _DETECTOR, "image_encoder": _ENCODER, "mask_decoder": _DECODER},
+    # 4-bit weights where they are linear layers: a smaller download, as slow as fp32
+    "int4": {
+        "detector": _DETECTOR,
+        "image_encoder": Recipe("weights4", ("MatMul",)),
+        "mask_decoder": Recipe("weights4", ("MatMul",), _PROMPT),
+    },
 }
 #: For networks that come without images to calibrate on: what needs none, the rest stays float.
 UNCALIBRATED = {"image_encoder": replace(_ENCODER, products=()), "mask_decoder": Recipe("float")}
