@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from hub import Release, resolve
+from pipeline.clicks import obey_clicks
 from pipeline.detector import Detector
 from pipeline.errors import InputError
 from pipeline.geometry import Resize
@@ -154,7 +155,9 @@ class AutoSegmenter:
         *,
         resize: Resize | None = None,
     ) -> tuple[np.ndarray, np.ndarray, Resize]:
-        """Outline what boxes, and clicks with them, point at. Of an image that was segmented only the decoder runs.
+        """Outline what boxes, and clicks with them, point at; clicks are obeyed, see `pipeline.clicks`.
+
+        Of an image that was segmented only the decoder runs.
 
         Parameters
         ----------
@@ -174,6 +177,10 @@ class AutoSegmenter:
             return *self.segmenter.no_masks()[:2], resize
         embedding = self._embed(scan.pixels, resize)
         mask_logits, ious, _ = self.segmenter.decode(embedding, boxes=boxes, points=points, point_labels=point_labels)
+        if points is not None:
+            cells = mask_logits.shape[-1] / resize.size
+            on_grid = resize.boxes(boxes) * cells, resize.points(points) * cells
+            mask_logits = obey_clicks(mask_logits, *on_grid, point_labels)
         return mask_logits, ious, resize
 
     def forget_embeddings(self) -> None:
