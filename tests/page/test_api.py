@@ -16,6 +16,7 @@ import pytest
 from gradio_client.exceptions import AppError
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
+from pycocotools import mask
 
 from tests.page.conftest import ROOT
 
@@ -94,15 +95,17 @@ def test_the_api_is_documented(client):
 def test_a_correction_changes_one_region_and_says_so(ask):
     name = "Phantom: chest X-ray"
     before = ask("/segment", name)
+    rows, columns = np.nonzero(mask.decode(before["detections"][0]["rle"]))
+    row, column = int(rows[len(rows) // 2]), int(columns[len(rows) // 2])
     edits = [
-        {"action": "click", "region": 1, "point": [150, 300], "inside": False},
+        {"action": "click", "region": 1, "point": [column, row], "inside": False},
         {"action": "add", "box": [200, 200, 60, 80]},
     ]
     after = ask("/correct", name, edits=edits)
     assert after["edits"] == edits
     assert ["corrected" in region for region in after["detections"]] == [True, False, True]
     first, second, added = after["detections"]
-    assert first["area_px"] < before["detections"][0]["area_px"]
+    assert not mask.decode(first["rle"])[row, column]
     assert second == before["detections"][1]
     assert (added["label"], added["class_id"], added["score"], added["box"]) == ("region", 255, 1.0, [200, 200, 60, 80])
     assert after["timings_ms"]["detect"] == after["timings_ms"]["embed"] == 0

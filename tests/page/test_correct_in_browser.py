@@ -18,15 +18,22 @@ def chest(desk, files) -> Visit:
     return desk
 
 
+def box_of(row: list[str]) -> list[int]:
+    """[x, y, width, height] of a row of the table."""
+    return [int(value) for value in row[3].split(", ")]
+
+
 def areas(rows: list[list[str]]) -> list[int]:
     return [int(row[5]) for row in rows]
 
 
 def test_a_moved_box_changes_one_mask_and_undo_brings_it_back(chest, tmp_path):
     before = chest.rows()
-    chest.page.mouse.click(*chest.place(360, 200, *SIZE))
+    x, y, width, height = box_of(before[1])
+    grip = x + width // 2, y + height // 3
+    chest.page.mouse.click(*chest.place(*grip, *SIZE))
     assert chest.page.locator("#canvas tbody tr.chosen .swatch").inner_text() == "2"
-    chest.drag((360, 200), (330, 190), SIZE)
+    chest.drag(grip, (grip[0] - 10, grip[1] - 30), SIZE)
     after = chest.rows()
     assert after[0] == before[0]
     assert after[1][2] == "corrected" and after[1][3] != before[1][3] and after[1][5] != before[1][5]
@@ -43,11 +50,10 @@ def test_a_moved_box_changes_one_mask_and_undo_brings_it_back(chest, tmp_path):
 
 
 def test_a_corner_resizes(chest):
-    chest.page.mouse.click(*chest.place(150, 250, *SIZE))
-    x, y, width, height = (int(value) for value in chest.rows()[0][3].split(", "))
+    x, y, width, height = box_of(chest.rows()[0])
+    chest.page.mouse.click(*chest.place(x + width // 2, y + height // 2, *SIZE))
     chest.drag((x + width, y + height), (x + width - 40, y + height - 60), SIZE)
-    box = [int(value) for value in chest.rows()[0][3].split(", ")]
-    assert box == pytest.approx([x, y, width - 40, height - 60], abs=2)
+    assert box_of(chest.rows()[0]) == pytest.approx([x, y, width - 40, height - 60], abs=2)
 
 
 def test_a_drawn_box_clicks_a_label_and_a_deletion(chest, tmp_path):
