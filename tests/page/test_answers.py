@@ -59,13 +59,13 @@ def test_corrections_are_found_again_where_nothing_is_kept(release, answers, fil
     assert np.array_equal(fresh.label_map(), expected.label_map())
 
 
-def test_each_measured_run_embeds_anew_and_spares_other_images(answers, files, runs):
-    chest, brain = (answers.question(str(files[name]), "int8", None, None) for name in (CHEST, "Phantom: brain MRI"))
-    answers.ask(chest), answers.ask(brain)
+def test_each_measured_run_embeds_anew(answers, files, runs):
+    chest = answers.question(str(files[CHEST]), "int8", None, None)
+    answers.ask(chest)
     start = runs["embed"]
+    answers.ask(chest)
+    assert runs["embed"] == start
     answers.ask_anew(chest)
-    assert runs["embed"] == start + 1
-    answers.ask(brain)
     assert runs["embed"] == start + 1
 
 
