@@ -123,10 +123,11 @@ def embedding(segmenter) -> Embedding:
     return segmenter.embed(np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8))
 
 
-def test_embedding_has_the_documented_shapes(embedding):
-    shapes = [(1, 256, 32, 32), (1, 32, 128, 128), (1, 64, 64, 64)]
+def test_embedding_has_the_documented_shapes(segmenter, embedding):
+    size = segmenter.size
+    shapes = [(1, channels, size // step, size // step) for channels, step in ((256, 16), (32, 4), (64, 8))]
     assert [(part.shape, part.dtype) for part in embedding.features] == [(shape, np.float32) for shape in shapes]
-    assert embedding.resize == Resize.plan(400, 300, 512, "squash")
+    assert embedding.resize == Resize.plan(400, 300, size, "squash")
 
 
 def test_the_networks_decode_a_box_alike_alone_and_among_others(segmenter, embedding):

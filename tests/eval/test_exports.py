@@ -12,9 +12,16 @@ import onnxruntime
 from eval.contenders import CONTENDERS, STAGES, Setting
 from eval.exports import exported
 from pipeline.geometry import Resize
+from pipeline.phantoms import write_phantoms
+from pipeline.scan import read_scan
 from pipeline.training.segmenter_parts import MEAN, STD
 
 pytestmark = pytest.mark.training
+
+
+@pytest.fixture(scope="module")
+def phantoms(tmp_path_factory) -> list[np.ndarray]:
+    return [read_scan(path).pixels for path, _ in write_phantoms(tmp_path_factory.mktemp("phantoms"))]
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +40,15 @@ def run(path, feeds: dict) -> list[np.ndarray]:
 def test_the_reference_computes_what_the_release_does(release, phantoms, folder):
     paths = exported("reference", release, folder)
     assert paths == exported("reference", release, folder)  # the second time nothing is made
-    image = Resize.plan(256, 256, 512, "squash").image(phantoms[1])
+    size = release.config["segmenter"]["input_size"]
+    image = Resize.plan(256, 256, size, "squash").image(phantoms[1])
     features = run(paths["encoder"], {"image": normalised(image)})
     wanted = run(release.file("onnx/fp32/image_encoder.onnx"), {"image": image[None]})
     for found, whole in zip(features, wanted, strict=True):
         shared = found if found.shape == whole.shape else found[:, : whole.shape[1]]
         assert np.abs(shared - whole).max() < 1e-3 * np.abs(whole).max()
     given = dict(zip(("embedding", "high_res_0", "high_res_1"), wanted, strict=True))
-    box = np.float32([[100, 100, 300, 280]])
+    box = np.float32([[0.2, 0.2, 0.6, 0.55]]) * size
     logits = run(paths["decoder"], given | {"box": box})[0]
     points = {"point_coords": box.reshape(1, 2, 2), "point_labels": np.array([[2, 3]])}
     whole = run(release.file("onnx/fp32/mask_decoder.onnx"), given | points)[0]

@@ -83,7 +83,8 @@ def test_the_command(release, prepared, tmp_path, capsys):
     assert set(results["variants"]) == {"decoder/static"}
     assert results["variants"]["decoder/static"]["bytes"] < release.file("onnx/fp32/mask_decoder.onnx").stat().st_size
     assert set(results["times"]) == {"decoder/static", "mask_decoder/fp32"}
-    assert Image.open(tmp_path / "sensitivity.png").size[0] > 300
+    with Image.open(tmp_path / "sensitivity.png") as plot:
+        assert plot.width > 300
     assert "| static inputs |" in (tmp_path / "sensitivity.md").read_text("utf-8")
     before = (tmp_path / "graphs" / "decoder_static.onnx").stat().st_mtime_ns
     assert main(words) == 0  # nothing is made twice
