@@ -61,13 +61,13 @@ def quantize_graph(name: str, source: Path, calibration: Calibration, recipe: Re
             for change in recipe.changes:
                 CHANGES[change](graph, calibration, name)
             onnx.save(graph, plain)
+        names = [] if recipe.mode == "float" else _nodes_of(name, plain, recipe)
+        if not names and recipe.mode != "float":
+            raise InputError(source, "not one node could be quantized", _EXPECTED)
         if recipe.products:
             _quantize_products(name, plain, calibration, recipe)
         if recipe.mode == "float":
             return onnx.load(plain)
-        names = _nodes_of(name, plain, recipe)
-        if not names:
-            raise InputError(source, "not one node could be quantized", _EXPECTED)
         graph = _QUANTIZERS[recipe.mode](name, plain, names, calibration, recipe)
     if not count_quantized(graph):
         raise InputError(source, "not one node could be quantized", _EXPECTED)
