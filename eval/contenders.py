@@ -18,6 +18,7 @@ from hub.resolve import resolve
 from pipeline import AutoSegmenter
 from pipeline.geometry import Resize
 from pipeline.runtime import open_session
+from pipeline.segmenter import plan_input
 
 STAGES = ("detect", "embed", "decode", "post", "total")
 _MEAN, _STD = np.float32([123.675, 116.28, 103.53]), np.float32([58.395, 57.12, 57.375])
@@ -89,12 +90,13 @@ class _Reference:
 
     def __call__(self, pixels: np.ndarray) -> dict[str, float]:
         start = perf_counter()
-        resize = _plan(pixels, self.detector_settings)
+        height, width = pixels.shape[:2]
+        resize = plan_input(self.detector_settings, width, height)
         image = resize.image(pixels).astype(np.float32).transpose(2, 0, 1)[None] / 255
         boxes, scores = self.detector.run(None, {"image": image})
         box = resize.boxes_back(boxes[0, scores[0].max(-1).argmax()])
         detected = perf_counter()
-        resize = _plan(pixels, self.segmenter_settings, box)
+        resize = plan_input(self.segmenter_settings, width, height, box)
         features = self.encoder.run(None, {"image": _normalised(resize.image(pixels))})
         embedded = perf_counter()
         given = dict(zip(("embedding", "high_res_0", "high_res_1"), features, strict=True))
@@ -134,13 +136,6 @@ def _stages(start: float, detected: float | None, embedded: float, decoded: floa
         if moment is not None:
             stages[stage], before = 1000 * (moment - before), moment
     return stages | {"total": 1000 * (end - start)}
-
-
-def _plan(pixels: np.ndarray, settings: dict, box: np.ndarray | None = None) -> Resize:
-    """As the release looks at an image, or at the surroundings of a box."""
-    if box is not None and "surroundings" in settings:
-        return Resize.around(box, pixels.shape[1], pixels.shape[0], settings["input_size"], settings["surroundings"])
-    return Resize.plan(pixels.shape[1], pixels.shape[0], settings["input_size"], settings["resize"])
 
 
 def _normalised(canvas: np.ndarray) -> np.ndarray:

@@ -7,7 +7,6 @@ runs of the same turn. Cold is a process of its own. The image holds one object.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from pathlib import Path
@@ -18,9 +17,9 @@ from tqdm import tqdm
 
 from eval.contenders import CONTENDERS, STAGES, Setting
 from eval.machine import int8_instructions, say_int8
+from eval.measured import write_measured
 from eval.processes import run_once, segment_once
 from hub import WeightsError, resolve
-from hub.files import replace_file
 from hub.revision import git_revision, machine_name
 from pipeline import AutoSegmenter
 from pipeline.errors import InputError
@@ -203,9 +202,5 @@ def run(arguments: argparse.Namespace) -> int:
         own = [CONTENDERS[name].precision for name in names if CONTENDERS[name].precision in set(held) - {"fp16"}]
         image = arguments.image or phantom_with_one_object(Path(folder), arguments.weights, own)
         results = measure(names, setting, image, arguments.threads, arguments.rounds, arguments.cold)
-    with replace_file(arguments.out / "latency.json") as file:
-        json.dump(results, file, indent=1)
-    with replace_file(arguments.out / "latency.md") as file:
-        file.write(make_tables(results))
-    print(make_tables(results))
+    write_measured(arguments.out, "latency", results, make_tables(results))
     return 0

@@ -17,11 +17,12 @@ from time import perf_counter
 import numpy as np
 import onnxruntime
 
+from eval.measured import write_measured
 from hub import resolve
-from hub.files import replace_file
 from hub.revision import git_revision, machine_name
 from pipeline.errors import InputError
 from pipeline.runtime import available_cores
+from pipeline.training.noise import noise_feed
 
 _LEVELS = onnxruntime.GraphOptimizationLevel
 _GRAPHS = ("detector", "image_encoder", "mask_decoder")
@@ -72,19 +73,11 @@ def _kinds(path: Path, threads: int) -> dict[str, int]:
         options.graph_optimization_level = _LEVELS.ORT_DISABLE_ALL
         options.enable_profiling, options.profile_file_prefix = True, f"{folder}/profile"
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        rng = np.random.default_rng(0)
-        session.run(None, {given.name: _some(given, rng) for given in session.get_inputs()})
+        session.run(None, noise_feed(session))
         events = json.loads(Path(session.end_profiling()).read_text("utf-8"))
     names = {(e["name"], e["args"]["op_name"]) for e in events if e.get("name", "").endswith("_kernel_time")}
     counts = Counter(kind for _, kind in names)
     return {kind: count for kind, count in sorted(counts.items()) if _TELLING.search(kind)} | {"all": len(names)}
-
-
-def _some(given: onnxruntime.NodeArg, rng: np.random.Generator) -> np.ndarray:
-    shape = [side if isinstance(side, int) else {"N": 1, "P": 2}[side] for side in given.shape]
-    if given.type == "tensor(float)":
-        return rng.random(shape, np.float32)
-    return rng.integers(0, 2, shape).astype({"tensor(uint8)": np.uint8, "tensor(int64)": np.int64}[given.type])
 
 
 def make_table(results: dict) -> str:
@@ -126,10 +119,5 @@ def run(arguments: argparse.Namespace) -> int:
         for graph in _GRAPHS
     }
     results = {"weights": release.identity, "machine": machine_name(), "revision": git_revision(), "graphs": graphs}
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    with replace_file(arguments.out / "opening.json") as file:
-        json.dump(results, file, indent=1)
-    with replace_file(arguments.out / "opening.md") as file:
-        file.write(make_table(results))
-    print(make_table(results))
+    write_measured(arguments.out, "opening", results, make_table(results))
     return 0

@@ -18,10 +18,10 @@ from time import perf_counter
 import numpy as np
 from tqdm import tqdm
 
+from eval.measured import write_measured, write_results
 from eval.metrics import dice
 from eval.variants import VARIANTS, Variant
 from hub import Release, resolve
-from hub.files import replace_file
 from hub.revision import git_revision, machine_name
 from pipeline.detector import Detector
 from pipeline.errors import InputError
@@ -31,6 +31,7 @@ from pipeline.runtime import open_session
 from pipeline.segmenter import Embedding, Segmenter
 from pipeline.training.calibration import Calibration, content, pick_images
 from pipeline.training.export import GRAPHS, save_graph, store_half
+from pipeline.training.noise import noise_feed
 from pipeline.training.optimize_graph import optimize_graph
 from pipeline.training.prepared import PreparedImage, PreparedSplit
 from pipeline.training.quantize_graph import quantize_graph
@@ -134,7 +135,7 @@ def time_graphs(release: Release, names: list[str], folder: Path, rounds: int, t
             continue
         paths = {"fp32": release.file(f"onnx/fp32/{graph}.onnx")} | {name: _graph(folder, name) for name in own}
         sessions = {name: open_session(path, threads) for name, path in paths.items()}
-        feed = _noise(sessions["fp32"])
+        feed = noise_feed(sessions["fp32"])
         times: dict[str, list[float]] = {name: [] for name in sessions}
         for turn in tqdm(range(rounds + 2), desc=graph, unit="round", disable=None):
             for name, session in sessions.items():
@@ -148,13 +149,6 @@ def time_graphs(release: Release, names: list[str], folder: Path, rounds: int, t
             found[name] = {"ms": round(float(np.median(times[name])), 2), "times_as_fast": ratios}
         found[f"{graph}/fp32"] = {"ms": round(float(np.median(fp32)), 2), "times_as_fast": [1.0, 1.0, 1.0]}
     return found
-
-
-def _noise(session) -> dict[str, np.ndarray]:
-    from pipeline.training.quantize import noise_for
-
-    rng = np.random.default_rng(0)
-    return {given.name: noise_for(given, rng) for given in session.get_inputs()}
 
 
 def _graph(folder: Path, name: str) -> Path:
@@ -222,16 +216,13 @@ def run(arguments: argparse.Namespace) -> int:
         row = {"graph": variant.graph, "title": variant.title} | judge(variant, questions, parts) | built
         results["variants"][name] = row
         results["images"] = len(questions)
-        _write(out / "sensitivity.json", results)
+        write_results(out / "sensitivity.json", results)
         print(f"{name:40} Dice {row['dice']:.4f} ({row['gain']:+.4f})  agreement {row['agreement']:.4f}", flush=True)
     if arguments.rounds:
         results["times"] |= time_graphs(release, names, out, arguments.rounds, arguments.threads)
     results |= {"machine": machine_name(), "revision": git_revision()}
-    _write(out / "sensitivity.json", results)
-    with replace_file(out / "sensitivity.md") as file:
-        file.write(make_table(results))
     plot_sensitivity(results, out / "sensitivity.png")
-    print(make_table(results))
+    write_measured(out, "sensitivity", results, make_table(results))
     return 0
 
 
@@ -244,8 +235,3 @@ def _read(path: Path, about: dict) -> dict:
     if {key: found.get(key) for key in about} != about:
         raise InputError(path, "figures of other weights or images", "another --out")
     return found
-
-
-def _write(path: Path, results: dict) -> None:
-    with replace_file(path) as file:
-        json.dump(results, file, indent=1)

@@ -105,24 +105,23 @@ class Table:
         return {
             "weights": self.release.identity,
             "sizes": {name: part.get("bytes") for name, part in self.release.manifest["precisions"].items()},
-            **about(self.setting.split, f"python -m eval table --data DATA --split {self.setting.split}"),
+            **self._made_by(),
             "rows": rows,
         }
 
     def manifest(self, sources: list[Source]) -> dict:
         """The manifest's figures: of every precision that was measured on the whole split."""
-        whole = {(source.name, sample.name) for source, sample in in_split(sources, self.setting.split)}
+        # in the order of the data, whatever order they were measured in
+        whole = [(source.name, sample.name) for source, sample in in_split(sources, self.setting.split)]
         figures = {}
         for name in _OF_MANIFEST:
             records = self.all_records(self.rows[name])
-            if whole <= records.keys():
-                # in the order of the data, whatever order they were measured in
-                ordered = [
-                    records[source.name, sample.name] for source, sample in in_split(sources, self.setting.split)
-                ]
-                figures[name] = manifest_figures(ordered)
-        command = f"python -m eval table --data DATA --split {self.setting.split}"
-        return about(self.setting.split, command) | figures if figures else {}
+            if records.keys() >= set(whole):
+                figures[name] = manifest_figures([records[key] for key in whole])
+        return self._made_by() | figures if figures else {}
+
+    def _made_by(self) -> dict:
+        return about(self.setting.split, f"python -m eval table --data DATA --split {self.setting.split}")
 
     def _path(self, row: Row, suffix: str) -> Path:
         return self.out / "rows" / f"{row.name}.{suffix}"

@@ -71,12 +71,12 @@ def _add(segmenter: AutoSegmenter, scan: Scan, found: Segmentation, edit: Edit) 
     box = _inside(edit.box, scan)
     class_id, label = _class(segmenter, edit.label or REGION_LABEL)
     drawn = Detections(box[None], np.array([_SURE], np.float32), np.array([class_id], np.int64))
-    blank = np.zeros((1, *segmenter.segmenter.no_masks()[0].shape[1:]), np.float32)
+    blank = np.zeros((1, *found.mask_logits.shape[1:]), np.float32)
     added = replace(
         found,
         detections=_joined(found.detections, drawn),
         labels=(*found.labels, label),
-        mask_logits=np.concatenate([found.mask_logits, blank]) if len(found) else blank,
+        mask_logits=np.concatenate([found.mask_logits, blank]),
         mask_ious=np.append(found.mask_ious, np.float32(0)),
         clicks=(*_clicks(found), Clicks()),
     )

@@ -77,8 +77,7 @@ def open_session(path: Path, threads: int | None = None, *, cuda: bool = False) 
     options.log_severity_level = _ONLY_ERRORS
     # Idle threads of one network would otherwise go on spinning while the next one computes.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    available = onnxruntime.get_available_providers()
-    providers = [_CUDA, _CPU] if cuda and _CUDA in available else [_CPU]
+    providers = [_CUDA, _CPU] if cuda and has_cuda() else [_CPU]
     try:
         return Graph(path, options, providers=providers)
     except ONNXRUNTIME_ERRORS as error:

@@ -47,7 +47,7 @@ class Segmenter:
 
     def __init__(self, encoder: onnxruntime.InferenceSession, decoder: onnxruntime.InferenceSession, config: dict):
         settings = config["segmenter"]
-        self.encoder, self.decoder = encoder, decoder
+        self.encoder, self.decoder, self.settings = encoder, decoder, settings
         self.size, self.resize = settings["input_size"], settings["resize"]
         self.mask_size = settings.get("mask_size", self.size // 4)
         self.surroundings = settings.get("surroundings")
@@ -65,10 +65,7 @@ class Segmenter:
         With boxes float32 (N, 4), and where the release was trained for it (`surroundings` in its config.json), only
         their surroundings are looked at, so that a small region is seen in more detail.
         """
-        height, width = pixels.shape[:2]
-        if self.surroundings is None or boxes is None or not len(boxes):
-            return Resize.plan(width, height, self.size, self.resize)
-        return Resize.around(boxes, width, height, self.size, self.surroundings)
+        return plan_input(self.settings, pixels.shape[1], pixels.shape[0], boxes)
 
     def embed(self, pixels: np.ndarray) -> Embedding:
         """uint8 (H, W, 3) RGB -> its embedding. The costly half: once an image is enough."""
@@ -122,6 +119,15 @@ class Segmenter:
         """What `decode` gives for no prompt at all."""
         none = np.zeros(0, np.float32)
         return np.zeros((0, self.mask_size, self.mask_size), np.float32), none, none
+
+
+def plan_input(settings: dict, width: int, height: int, boxes: np.ndarray | None = None) -> Resize:
+    """The way between an image of this size and a network's input, by the network's part of config.json; `surroundings`
+    counts where there are boxes (N, 4)."""
+    size, factor = settings["input_size"], settings.get("surroundings")
+    if factor is None or boxes is None or not len(boxes):
+        return Resize.plan(width, height, size, settings["resize"])
+    return Resize.around(boxes, width, height, size, factor)
 
 
 def box_to_points(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -72,7 +72,7 @@ def near_placement(
     box: np.ndarray, content: tuple[int, int, int, int], size: int, rng: np.random.Generator
 ) -> np.ndarray:
     """Affine matrix (2, 3) that puts the surroundings of a box onto a square of `size`, at random 1.5 to 5 times as
-    large as the box, mirrored half of the time; as `geometry.surroundings` shows them to the segmenter."""
+    large as the box, mirrored half of the time; as `geometry.Resize.around` shows them to the segmenter."""
     left, top, right, bottom = content
     within = np.tile((box[2:] - box[:2]).max() * np.exp(rng.uniform(*np.log((1.5, 5.0)))), 2)
     within = np.minimum(within * np.exp(rng.uniform(-0.1, 0.1, 2)), (right - left, bottom - top))

@@ -14,7 +14,7 @@ import onnxruntime
 from pipeline.errors import InputError
 from pipeline.geometry import Resize
 from pipeline.runtime import open_session
-from pipeline.segmenter import box_to_points
+from pipeline.segmenter import box_to_points, plan_input
 from pipeline.training.prepared import PreparedImage, PreparedSplit
 
 Feed = dict[str, np.ndarray]
@@ -77,11 +77,8 @@ class Calibration:
 
     def _plan(self, image: PreparedImage) -> Resize:
         """As the segmenter looks at it: the whole image, or the surroundings of its regions."""
-        settings, (left, top, right, bottom) = self.config["segmenter"], image.content
-        size, factor = settings["input_size"], settings.get("surroundings")
-        if factor is None:
-            return Resize.plan(right - left, bottom - top, size, settings["resize"])
-        return Resize.around(_boxes(image), right - left, bottom - top, size, factor)
+        left, top, right, bottom = image.content
+        return plan_input(self.config["segmenter"], right - left, bottom - top, _boxes(image))
 
 
 _FEEDS: dict[str, Callable[[Calibration], Iterator[Feed]]] = {

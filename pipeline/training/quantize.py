@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from onnxruntime import NodeArg
 
 from hub.files import replace_path
 from hub.release import Release
@@ -24,6 +23,7 @@ from pipeline.errors import InputError
 from pipeline.runtime import open_session
 from pipeline.training.calibration import Calibration, pick_images
 from pipeline.training.export import GRAPHS, list_files, save_graph, store_half
+from pipeline.training.noise import noise_feed
 from pipeline.training.optimize_graph import optimize_graph
 from pipeline.training.prepared import PreparedSplit
 from pipeline.training.quantize_graph import count_quantized, quantize_graph
@@ -98,8 +98,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _median_ms(path: Path, runs: int = 9) -> float:
     """Median wall time of a graph on noise, all cores."""
-    session, rng = open_session(path), np.random.default_rng(0)
-    feeds = {given.name: noise_for(given, rng) for given in session.get_inputs()}
+    session = open_session(path)
+    feeds = noise_feed(session)
     session.run(None, feeds)
     times = []
     for _ in range(runs):
@@ -107,14 +107,3 @@ def _median_ms(path: Path, runs: int = 9) -> float:
         session.run(None, feeds)
         times.append(1000 * (time.perf_counter() - start))
     return float(np.median(times))
-
-
-def noise_for(given: NodeArg, rng: np.random.Generator) -> np.ndarray:
-    """Noise for one input of a graph: one prompt of one box where it takes prompts."""
-    shape = [side if isinstance(side, int) else {"N": 1, "P": 2}[side] for side in given.shape]
-    match given.type:
-        case "tensor(uint8)":
-            return rng.integers(0, 256, shape, np.uint8)
-        case "tensor(int64)":
-            return rng.integers(0, 2, shape)
-    return rng.random(shape, np.float32)

@@ -61,8 +61,8 @@ def quantize_graph(name: str, source: Path, calibration: Calibration, recipe: Re
             for change in recipe.changes:
                 CHANGES[change](graph, calibration, name)
             onnx.save(graph, plain)
-        names = [] if recipe.mode == "float" else _nodes_of(name, plain, recipe)
-        if not names and recipe.mode != "float":
+        names = _nodes_of(name, plain, recipe)
+        if recipe.mode != "float" and not names:
             raise InputError(source, "not one node could be quantized", _EXPECTED)
         if recipe.products:
             _quantize_products(name, plain, calibration, recipe)
@@ -156,7 +156,7 @@ def _static(name: str, path: Path, names: list[str], calibration: Calibration, r
 
 def _ranges(name: str, path: Path, calibration: Calibration, recipe: Recipe) -> TensorsData:
     """Of every tensor between the recipe's operators."""
-    method, options = _METHODS.get(recipe.ranges, (CalibrationMethod.MinMax, {}))
+    method, options = _METHODS.get(recipe.ranges, _METHODS["min-max"])
     augmented = str(path.with_name("augmented.onnx"))
     calibrator = create_calibrator(path, list(recipe.operators), augmented, method, extra_options=options)
     if method != CalibrationMethod.MinMax:
@@ -177,22 +177,9 @@ def _ranges(name: str, path: Path, calibration: Calibration, recipe: Recipe) -> 
 def _static_inputs(
     name: str, path: Path, names: list[str], calibration: Calibration, recipe: Recipe
 ) -> onnx.ModelProto:
-    """Linear layers whose inputs have fixed ranges and whose outputs stay float; optimum has no word for that."""
-    method, options = _METHODS.get(recipe.ranges, _METHODS["min-max"])
+    """Linear layers whose inputs have fixed ranges."""
     out = path.with_name("quantized.onnx")
-    quantize_static(
-        path,
-        out,
-        _Reader(calibration.feeds(name)),
-        quant_format=QuantFormat.QDQ,
-        op_types_to_quantize=["MatMul"],
-        nodes_to_quantize=names,
-        per_channel=True,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-        calibrate_method=method,
-        extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul"], **options},
-    )
+    _float_outputs(name, path, out, names, calibration, recipe, per_channel=True)
     return onnx.load(out)
 
 
@@ -209,22 +196,36 @@ def _quantize_products(name: str, path: Path, calibration: Calibration, recipe: 
         and any(re.search(p, node.name) for p in recipe.products)
     ]
     signed = {"quant_type": QuantType.QInt8, "symmetric": True}
+    kinds = {node.input[1]: [signed] for node in nodes}
+    names = [node.name for node in nodes]
+    _float_outputs(name, path, path, names, calibration, recipe, per_channel=False, TensorQuantOverrides=kinds)
+
+
+def _float_outputs(
+    name: str,
+    path: Path,
+    out: Path,
+    nodes: list[str],
+    calibration: Calibration,
+    recipe: Recipe,
+    *,
+    per_channel: bool,
+    **extra: dict,
+) -> None:
+    """MatMuls with static ranges on what goes in, whose outputs stay float; optimum has no word for that."""
     method, options = _METHODS.get(recipe.ranges, _METHODS["min-max"])
     quantize_static(
         path,
-        path,
+        out,
         _Reader(calibration.feeds(name)),
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=["MatMul"],
-        nodes_to_quantize=[node.name for node in nodes],
+        nodes_to_quantize=nodes,
+        per_channel=per_channel,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         calibrate_method=method,
-        extra_options={
-            "OpTypesToExcludeOutputQuantization": ["MatMul"],
-            "TensorQuantOverrides": {node.input[1]: [signed] for node in nodes},
-            **options,
-        },
+        extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul"], **extra, **options},
     )
 
 

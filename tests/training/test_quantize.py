@@ -26,6 +26,7 @@ from pipeline.training import quantize
 from pipeline.training import quantize_graph as quantize_graph_module
 from pipeline.training.calibration import Calibration
 from pipeline.training.export import store_half
+from pipeline.training.noise import noise_feed
 from pipeline.training.prepared import PreparedSplit
 from pipeline.training.recipes import RECIPES, Recipe
 
@@ -144,8 +145,7 @@ def test_graphs_are_stored_as_onnxruntime_would_run_them(quantized, exported, pr
     assert len(stored.graph.node) < 0.9 * len(plain.graph.node)
     assert path.stat().st_size <= store_half(plain).ByteSize() + 1000
     before, after = (onnxruntime.InferenceSession(x.SerializeToString()) for x in (plain, stored))
-    rng = np.random.default_rng(0)
-    feed = {given.name: quantize.noise_for(given, rng) for given in before.get_inputs()}
+    feed = noise_feed(before)
     for found, wanted in zip(after.run(None, feed), before.run(None, feed), strict=True):
         if name == "detector":
             np.testing.assert_array_equal(found, wanted)

@@ -1,0 +1,22 @@
+"""Noise for the inputs of a release's graphs, to time them and to look at how they run; needs onnxruntime alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+
+
+def noise_feed(session: onnxruntime.InferenceSession) -> dict[str, np.ndarray]:
+    """An input for every name that a graph asks for, always the same: one prompt of one box where it takes prompts."""
+    rng = np.random.default_rng(0)
+    return {given.name: _noise(given, rng) for given in session.get_inputs()}
+
+
+def _noise(given: onnxruntime.NodeArg, rng: np.random.Generator) -> np.ndarray:
+    shape = [side if isinstance(side, int) else {"N": 1, "P": 2}[side] for side in given.shape]
+    match given.type:
+        case "tensor(uint8)":
+            return rng.integers(0, 256, shape, np.uint8)
+        case "tensor(int64)":
+            return rng.integers(0, 2, shape)
+    return rng.random(shape, np.float32)
