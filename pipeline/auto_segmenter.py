@@ -111,7 +111,7 @@ class AutoSegmenter:
             For an image that can't be read, a box that covers nothing of it, an unknown class, a score outside 0..1.
         """
         start = perf_counter()
-        class_ids = self._class_ids(classes)
+        class_ids = self.class_ids(classes)
         _check_score(min_score)
         scan = _scan(image)
         read_done = perf_counter()
@@ -203,7 +203,8 @@ class AutoSegmenter:
                 self._embeddings.popitem(last=False)
         return embedding
 
-    def _class_ids(self, names: Sequence[str] | None) -> list[int] | None:
+    def class_ids(self, names: Sequence[str] | None) -> list[int] | None:
+        """The ids of these classes; None for all. InputError for a name that the weights do not know."""
         if names is None:
             return None
         ids = {name: class_id for class_id, name in self.class_names.items()}

@@ -1,0 +1,250 @@
+"""Volumes and videos without any prompt: the detector finds an object, and it is followed through slices or frames.
+
+The detector looks at the slices or frames, its boxes are linked into tubes (`pipeline.tubes`), one an object, and each
+tube's boxes prompt MedSAM2 in every frame of its span. Where the release says that it helps a class, MedSAM2's memory
+(`pipeline.memory`) carries the mask from the tube's surest frames through the others, both ways.
+
+All frames are looked at through one window, the surroundings of all that was found, so that a frame is embedded once,
+whatever the number of objects, and masks of neighbouring frames lie on the same grid.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from pipeline.auto_segmenter import AutoSegmenter
+from pipeline.geometry import Resize
+from pipeline.results import Detections
+from pipeline.stack import Stack
+from pipeline.tracks import Track, Tracking
+from pipeline.tubes import Linking, Tube, link
+
+#: The detector looks at slices this far apart, in mm, or at this many frames a second; at all of them where unknown.
+_SLICE_STEP_MM = 1.0
+_FRAMES_A_SECOND = 10.0
+#: Slices along each axis that are looked at to choose one, and how much surer another than the stack's own has to be.
+_AXIS_SLICES = 8
+_AXIS_SURER = 1.25
+#: Room that the common window leaves around where objects move.
+_ROOM = 1.3
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a release tracks: `tracking` in its config.json, each chosen on val.
+
+    Attributes
+    ----------
+    linking : how boxes become tubes
+    sureness : what an object's best box needs, in shares of the least score of an image's box of its class
+    rivals : class name -> share of the best tube's sum of scores that another of its class needs; 0.5 if left out
+    """
+
+    linking: Linking = field(default_factory=Linking)
+    sureness: float = 1.2
+    rivals: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def from_config(cls, config: dict) -> Rules:
+        settings = dict(config.get("tracking", {}))
+        return cls(Linking(**settings.pop("linking", {})), **settings)
+
+
+class Tracker:
+    """Finds objects in a stack and outlines them in each of its slices or frames.
+
+    >>> track = Tracker(AutoSegmenter.from_release())
+    >>> found = track(read_stack("scan.nii.gz"))
+    >>> found.tracks[0].label, found.tracks[0].span, found.mask(0, 12).shape
+    """
+
+    def __init__(self, segmenter: AutoSegmenter):
+        self.segmenter = segmenter
+        self.rules = Rules.from_config(segmenter.release.config)
+
+    def __call__(
+        self,
+        stack: Stack,
+        *,
+        classes: Sequence[str] | None = None,
+        min_score: float | None = None,
+        progress: Progress | None = None,
+    ) -> Tracking:
+        """Track through one stack.
+
+        Parameters
+        ----------
+        classes
+            Names of the classes to look for; None for all.
+        min_score
+            Least score of an object's surest box, 0..1; None takes the release's own, class by class.
+        progress
+            Called with (frames done, frames in all); what it raises stops the work.
+
+        Raises
+        ------
+        InputError
+            For an unknown class.
+        """
+        clock = _Clock()
+        least = self._least(self.segmenter.class_ids(classes), min_score)
+        looks = range(0, len(stack), _step(stack))
+        count = _Count(progress, 2 * len(stack))
+        with clock("detect"):
+            found = {}
+            for frame in looks:
+                found[frame] = self.segmenter.detector.propose(stack.pixels(frame))
+                count(looks.step)
+            found |= self._look_at_ends(stack, found, least)
+        tubes = self._objects(link(found, least, self.rules.linking))
+        count.reach(len(stack))
+        tracks = self._outline(stack, tubes, clock, count) if tubes else ()
+        count.reach(2 * len(stack))
+        return Tracking(
+            shape=(len(stack), *stack.size),
+            tracks=tracks,
+            precision=self.segmenter.precision,
+            weights=self.segmenter.release.identity,
+            timings_ms=clock.milliseconds,
+        )
+
+    def _least(self, class_ids: Sequence[int] | None, min_score: float | None) -> dict[int, float]:
+        """Class id -> what the surest box of an object needs."""
+        detector, sureness = self.segmenter.detector, self.rules.sureness
+        own = zip(detector.class_ids.tolist(), detector.thresholds.tolist(), strict=True)
+        wanted = {class_id: score for class_id, score in own if class_ids is None or class_id in class_ids}
+        return {
+            class_id: min(sureness * score, 0.95) if min_score is None else min_score
+            for class_id, score in wanted.items()
+        }
+
+    def _look_at_ends(
+        self, stack: Stack, found: dict[int, Detections], least: dict[int, float]
+    ) -> dict[int, Detections]:
+        """Boxes of the frames just beyond the ends of the tubes, which the detector's steps left out."""
+        step = _step(stack)
+        if step == 1:
+            return {}
+        ends = {end for tube in link(found, least, self.rules.linking) for end in (tube.frames[0], tube.frames[-1])}
+        near = {frame for end in ends for frame in range(end - step + 1, end + step) if 0 <= frame < len(stack)}
+        return {frame: self.segmenter.detector.propose(stack.pixels(frame)) for frame in sorted(near - found.keys())}
+
+    def _objects(self, tubes: list[Tube]) -> list[Tube]:
+        """The tubes, best first, without those that the best of their class outdoes by far."""
+        best: dict[int, float] = {}
+        kept = []
+        for tube in tubes:
+            of_class = best.setdefault(tube.class_id, float(tube.scores.sum()))
+            share = self.rules.rivals.get(self.segmenter.class_names[tube.class_id], 0.5)
+            if tube.scores.sum() >= share * of_class:
+                kept.append(tube)
+        return kept[: self.segmenter.detector.max_detections]
+
+    def _outline(self, stack: Stack, tubes: list[Tube], clock: _Clock, count: _Count) -> tuple[Track, ...]:
+        segmenter, (height, width) = self.segmenter.segmenter, stack.size
+        window = common_window(tubes, width, height, segmenter.size, segmenter.surroundings)
+        rles: list[dict[int, dict]] = [{} for _ in tubes]
+        for frame in range(len(stack)):
+            count(1)
+            present = [number for number, tube in enumerate(tubes) if frame in tube.frames]
+            if not present:
+                continue
+            with clock("embed"):
+                embedding = segmenter.embed_input(window.image(stack.pixels(frame)), window)
+            with clock("decode"):
+                boxes = np.stack([tubes[number].boxes[frame - tubes[number].first] for number in present])
+                logits, _, _ = segmenter.decode(embedding, boxes=boxes)
+            with clock("post"):
+                for number, of_object in zip(present, logits, strict=True):
+                    mask = window.mask_back(of_object)
+                    if mask.any():
+                        rles[number][frame] = coco_mask.encode(np.asfortranarray(mask.view(np.uint8)))
+        tracks = [self._track(tube, of_tube) for tube, of_tube in zip(tubes, rles, strict=True) if of_tube]
+        return tuple(sorted(tracks, key=lambda track: -track.score))
+
+    def _track(self, tube: Tube, rles: dict[int, dict]) -> Track:
+        scores = dict(zip(tube.frames, tube.scores.tolist(), strict=True))
+        return Track(
+            label=self.segmenter.class_names[tube.class_id],
+            class_id=tube.class_id,
+            score=float(tube.scores.max()),
+            key_frames=(tube.frames[int(tube.scores.argmax())],),
+            rles=rles,
+            frame_scores={frame: scores[frame] for frame in rles},
+        )
+
+
+def choose_axis(stack: Stack, segmenter: AutoSegmenter, classes: Sequence[str] | None = None) -> Stack:
+    """A volume cut along the axis in whose slices the detector is surest; a few slices of each axis are looked at.
+
+    For voxels that are about as long in all directions: nothing in the file then says how it is looked at.
+    """
+    ids = segmenter.class_ids(classes)
+    sureness = {}
+    for axis in range(3):
+        along = stack.along(axis)
+        frames = np.linspace(0.2, 0.8, _AXIS_SLICES) * (len(along) - 1)
+        looks = [segmenter.detector.propose(along.pixels(round(frame))) for frame in frames]
+        wanted = [look.scores[np.isin(look.class_ids, ids)] if ids is not None else look.scores for look in looks]
+        sureness[axis] = float(np.mean([scores.max(initial=0) for scores in wanted]))
+    best = max(sureness, key=lambda axis: sureness[axis] * (_AXIS_SURER if axis == stack.axis else 1))
+    return stack.along(best)
+
+
+def common_window(tubes: Sequence[Tube], width: int, height: int, size: int, surroundings: float | None) -> Resize:
+    """The part of every frame that the segmenter looks at: all boxes, and the longest one with its surroundings."""
+    boxes = np.concatenate([tube.boxes for tube in tubes])
+    if surroundings is None:
+        return Resize.plan(width, height, size, "squash")
+    union = np.concatenate([boxes[:, :2].min(0), boxes[:, 2:].max(0)])
+    extent = (union[2:] - union[:2]).max()
+    longest = (boxes[:, 2:] - boxes[:, :2]).max()
+    return Resize.around(union[None], width, height, size, max(_ROOM, surroundings * longest / extent))
+
+
+def _step(stack: Stack) -> int:
+    """The detector looks at every so manyth frame."""
+    if stack.kind == "video":
+        return max(1, int(1 / (stack.frame_seconds * _FRAMES_A_SECOND))) if stack.frame_seconds else 1
+    return max(1, int(_SLICE_STEP_MM / stack.spacing_mm[0])) if stack.spacing_mm else 1
+
+
+class _Clock:
+    """Wall milliseconds a stage, and since the start."""
+
+    def __init__(self):
+        self.start, self.stages = perf_counter(), Counter()
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = perf_counter()
+        yield
+        self.stages[stage] += (perf_counter() - start) * 1000
+
+    @property
+    def milliseconds(self) -> dict[str, float]:
+        return {**self.stages, "total": (perf_counter() - self.start) * 1000}
+
+
+class _Count:
+    """Frames done, told to whoever wants to know."""
+
+    def __init__(self, progress: Progress | None, total: int):
+        self.progress, self.total, self.done = progress, total, 0
+
+    def __call__(self, more: int) -> None:
+        self.reach(self.done + more)
+
+    def reach(self, done: int) -> None:
+        self.done = min(max(done, self.done), self.total)
+        if self.progress:
+            self.progress(self.done, self.total)
