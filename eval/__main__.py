@@ -13,6 +13,7 @@ from pipeline.errors import InputError, missing_package
 _COMMANDS = {
     "figures": "Dice, IoU, box recall, false positives and times of a release",
     "table": "ours beside baselines on the same images, with intervals, as a table and plots",
+    "stacks": "volumes and videos: Dice of whole stacks, each row against the first",
     "nnunet": "train nnU-Net on a source and let it predict, for the table",
     "readme": "fill the README's comparison from results.json",
     "latency": "milliseconds warm and cold, a stage at a time, and memory, beside other networks",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.segmenter import NEGATIVE, PAD, POSITIVE
@@ -51,3 +52,17 @@ def click_on_errors(logits: Tensor, truth: Tensor, rng: np.random.Generator | No
     points = torch.tensor([point for point, _ in clicks], dtype=torch.float32).view(-1, 1, 2) * 4
     labels = torch.tensor([label for _, label in clicks]).view(-1, 1)
     return points.to(logits.device), labels.to(logits.device)
+
+
+def click_loss(logits: Tensor, clicks: tuple[Tensor, Tensor]) -> Tensor:
+    """Cross-entropy of masks (N, G, G) in the very cells that were clicked on; 0 without any click.
+
+    The losses over a whole region hardly notice one cell, so that clicks would only be taken as hints.
+    """
+    points, labels = clicks
+    cells = (points / 4).long().clamp(0, logits.shape[-1] - 1)
+    masks = torch.arange(len(logits), device=logits.device)[:, None]
+    there = logits[masks, cells[..., 1], cells[..., 0]].float()
+    entropy = F.binary_cross_entropy_with_logits(there, (labels == POSITIVE).float(), reduction="none")
+    given = (labels != PAD).float()
+    return (entropy * given).sum() / given.sum().clamp(min=1)

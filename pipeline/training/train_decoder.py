@@ -19,9 +19,10 @@ from torch.utils.data import IterableDataset
 from pipeline.errors import InputError
 from pipeline.geometry import box_iou
 from pipeline.training.architectures import build_segmenter
-from pipeline.training.clicks import click_on_errors
+from pipeline.training.clicks import click_loss, click_on_errors
 from pipeline.training.feature_cache import FeatureCache, Features
 from pipeline.training.fit import Objective, add_fit_arguments, fit, start
+from pipeline.training.progress import device_and_precision
 from pipeline.training.released_segmenter import start_segmenter
 from pipeline.training.segmenter_parts import Embedding, decode, mask_losses
 from pipeline.training.train_segmenter import with_total
@@ -34,6 +35,8 @@ _SAME, _NOTHING = 0.5, 0.1
 _DETECTED = 0.4
 #: Share of batches with clicks, and how many those have at most.
 _CLICKED, _MOST_CLICKS = 0.5, 3
+#: Weight of the clicked cells' loss beside the masks'.
+_CLICK_WEIGHT = 0.2
 
 
 class PromptSamples(IterableDataset):
@@ -129,11 +132,13 @@ def evaluate_decoder(segmenter: torch.nn.Module, cache: FeatureCache) -> dict[st
 
 def train(arguments: argparse.Namespace) -> None:
     start(arguments)
+    device, dtype = device_and_precision()
     if arguments.init is None:
         raise InputError("--init", "no weights", "the segmenter's weights that the features' release was made of")
     features = Features.open(arguments.data)
     segmenter = build_segmenter(features.size)
     start_segmenter(segmenter, arguments.init)
+    segmenter.to(device)
     val = features.split("val")
     for name, parameter in segmenter.named_parameters():
         parameter.requires_grad_(name.startswith(_PARTS))
@@ -152,8 +157,14 @@ def train(arguments: argparse.Namespace) -> None:
     def losses_of(batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         embedding, high_res_0, high_res_1, boxes, image_of, truth, real = batch
         given = Embedding(embedding, (high_res_0, high_res_1)), boxes, image_of
-        logits, ious, objects = decode(segmenter, *given, clicks_of(given, truth))
-        return with_total(mask_losses(logits, ious, objects, truth, boxes / 4, real))
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            clicks = clicks_of(given, truth)
+            logits, ious, objects = decode(segmenter, *given, clicks)
+        losses = with_total(mask_losses(logits, ious, objects, truth, boxes / 4, real))
+        if clicks is None:
+            return losses | {"click": losses["loss"].detach() * 0}
+        click = click_loss(logits, clicks)
+        return losses | {"loss": losses["loss"] + _CLICK_WEIGHT * click, "click": click}
 
     def look_at_val(state: dict[str, Tensor]) -> dict[str, float]:
         judge = build_segmenter(features.size)

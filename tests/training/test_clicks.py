@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from pipeline.segmenter import NEGATIVE, PAD, POSITIVE  # noqa: E402
-from pipeline.training.clicks import click_on_error, click_on_errors  # noqa: E402
+from pipeline.training.clicks import click_loss, click_on_error, click_on_errors  # noqa: E402
 
 pytestmark = pytest.mark.training
 
@@ -47,3 +47,24 @@ def test_clicks_of_several_masks_in_input_pixels():
     points, labels = click_on_errors(logits, torch.from_numpy(np.stack([square(10, 15), square(10, 15)])), None)
     assert points.tolist() == [[[50, 50]], [[0, 0]]]
     assert labels.tolist() == [[POSITIVE], [PAD]]
+
+
+@pytest.mark.parametrize(
+    ("points", "labels", "logit"),
+    [
+        pytest.param([[50, 50]], [POSITIVE], 2.0, id="inside-and-right"),
+        pytest.param([[50, 50]], [NEGATIVE], -2.0, id="outside-and-wrong"),
+        pytest.param([[2, 2]], [NEGATIVE], 1.0, id="outside-and-right"),
+        pytest.param([[127.9, 130]], [POSITIVE], -1.0, id="at-the-edge-and-wrong"),
+        pytest.param([[50, 50], [0, 0]], [POSITIVE, PAD], 2.0, id="no-click-beside-it"),
+    ],
+)
+def test_the_clicked_cell_counts(points, labels, logit):
+    """`logit` is what speaks for the click there: the loss is that cell's, whatever the others are."""
+    masks = torch.from_numpy(3 * square(10, 15) - 1)[None]
+    loss = click_loss(masks, (torch.tensor([points], dtype=torch.float32), torch.tensor([labels])))
+    assert loss.item() == pytest.approx(np.log1p(np.exp(-logit)), abs=1e-6)
+
+
+def test_no_click_costs_nothing():
+    assert click_loss(torch.ones(1, 8, 8), (torch.zeros(1, 1, 2), torch.tensor([[PAD]]))).item() == 0
