@@ -68,12 +68,12 @@ def read_scan(path: str | Path) -> Scan:
     """
     path = Path(path)
     reader = import_module(_READERS[content_of(path)])
-    with _quiet():
+    with quiet():
         return reader.read(path)
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the readers' libraries from printing: what matters is raised, and what they quote can name a patient.
 
     Warnings, loggers and the C libraries' way to stderr belong to the whole process, hence one reading at a time.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -9,6 +10,11 @@ from pathlib import Path
 from pipeline.errors import InputError
 
 ACCEPTED = "a PNG, JPEG, TIFF, single DICOM or 2-D NIfTI file"
+
+ACCEPTED_STACKS = (
+    "a NIfTI, NRRD or MetaImage volume, a folder of DICOM slices or of frames, a DICOM file of several frames, "
+    "or an MP4, MOV, AVI, Matroska, WebM or GIF video"
+)
 
 #: Largest image that is decoded. 12000x9000 has 108 million pixels; beyond this a small file could fill the memory.
 MAX_PIXELS = 200_000_000
@@ -40,6 +46,10 @@ _REFUSED = {
     b"\x1a\x45\xdf\xa3": "a Matroska video",
     b"\0\0\0\x0cjP  ": "a bare JPEG 2000 image",
 }
+_VIDEOS = {b"GIF8": "gif", b"\x1a\x45\xdf\xa3": "matroska"}
+#: First boxes of an MP4 or MOV file; and the brands of those that hold a still image.
+_MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
+_STILL_BRANDS = (b"heic", b"heix", b"mif1", b"avif")
 
 
 def content_of(path: Path) -> str:
@@ -66,6 +76,37 @@ def content_of(path: Path) -> str:
     raise InputError(path, f"holds {_name(head)}, whatever its name says", ACCEPTED)
 
 
+def stack_content_of(path: Path) -> str:
+    """'nifti', 'nrrd', 'metaimage', 'dicom', 'mp4', 'avi', 'matroska' or 'gif'.
+
+    Raises
+    ------
+    InputError
+        For a path that is no readable file, and for a file that holds something else.
+    """
+    head = _head(path, ACCEPTED_STACKS)
+    if head.startswith(b"NRRD0"):
+        return "nrrd"
+    if b"DimSize" in head and re.match(rb"\s*[A-Za-z]+\s*=", head):
+        return "metaimage"
+    for signature, name in _VIDEOS.items():
+        if head.startswith(signature):
+            return name
+    if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
+        return "avi"
+    if head[4:8] in _MP4_BOXES and head[8:12] not in _STILL_BRANDS:
+        return "mp4"
+    try:
+        content = content_of(path)
+    except InputError as error:
+        if error.expected != ACCEPTED:
+            raise
+        raise InputError(path, error.problem, ACCEPTED_STACKS) from None
+    if content == "picture":
+        raise InputError(path, "a single image", ACCEPTED_STACKS)
+    return content
+
+
 def is_dicom(head: bytes) -> bool:
     """Whether a file that begins with `head` (132 bytes are enough) is DICOM.
 
@@ -88,20 +129,20 @@ def damaged(path: Path, kind: str) -> InputError:
     return InputError(path, "damaged, cut short, or of an unsupported variant", f"a whole {kind} file")
 
 
-def _head(path: Path) -> bytes:
+def _head(path: Path, accepted: str = ACCEPTED) -> bytes:
     try:
         if not path.exists():
-            raise InputError(path, "no such file", ACCEPTED)
+            raise InputError(path, "no such file", accepted)
         if path.is_dir():
-            raise InputError(path, "a folder", ACCEPTED)
+            raise InputError(path, "a folder", accepted)
         if not path.is_file():
-            raise InputError(path, "not a regular file", ACCEPTED)
+            raise InputError(path, "not a regular file", accepted)
         with path.open("rb") as stream:
             return stream.read(_HEAD_BYTES)
     except PermissionError:
         raise InputError(path, "no permission to read it", "a file that you may read") from None
     except OSError as error:
-        raise InputError(path, f"can't be opened ({error.strerror})", ACCEPTED) from None
+        raise InputError(path, f"can't be opened ({error.strerror})", accepted) from None
 
 
 def _inflated(path: Path, head: bytes) -> bytes:

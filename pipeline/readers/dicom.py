@@ -27,7 +27,7 @@ from pipeline.scan import Scan
 
 #: Largest span of stored values whose way to the screen is worked out once a value rather than once a pixel.
 _TABLE_SIZE = 1 << 16
-_DAMAGE = (*DAMAGE, BytesLengthException, InvalidDicomError)
+BROKEN = (*DAMAGE, BytesLengthException, InvalidDicomError)
 #: End-of-image marker, and among how many last bytes it must be: padding may follow it.
 _JPEG_END, _JPEG_END_WITHIN = b"\xff\xd9", 16
 _PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
@@ -43,14 +43,14 @@ def read(path: Path) -> Scan:
     try:
         dataset = dcmread(path, force=True)
         _check(path, dataset)
-        _lift_functional_groups(dataset)
-        stored, photometric = _decode(path, dataset)
+        lift_functional_groups(dataset)
+        stored, photometric = decode(path, dataset)
         pixels = np.empty((*stored.shape[:2], 3), np.uint8)
         fill_rgb(pixels, _shown(path, dataset, stored, photometric))
-        return Scan(path, pixels, _spacing_mm(dataset))
+        return Scan(path, pixels, spacing_mm(dataset))
     except InputError:
         raise
-    except _DAMAGE:
+    except BROKEN:
         raise damaged(path, "DICOM") from None
 
 
@@ -63,7 +63,7 @@ def _check(path: Path, dataset: Dataset) -> None:
     check_size(path, int(dataset.Columns), int(dataset.Rows))
 
 
-def _lift_functional_groups(dataset: Dataset) -> None:
+def lift_functional_groups(dataset: Dataset) -> None:
     """Bring window, rescale and spacing of an enhanced image to where other images have them."""
     for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
         for group in (dataset.get(groups) or ())[:1]:
@@ -72,7 +72,7 @@ def _lift_functional_groups(dataset: Dataset) -> None:
                     dataset.update(item)
 
 
-def _decode(path: Path, dataset: Dataset) -> tuple[np.ndarray, str]:
+def decode(path: Path, dataset: Dataset) -> tuple[np.ndarray, str]:
     """Stored values (H, W) or (H, W, 3), and what they mean after decompression. Drops the compressed ones."""
     if "TransferSyntaxUID" not in dataset.file_meta:  # a file without preamble: pydicom has seen how it is written
         implicit, little = dataset.original_encoding
@@ -88,7 +88,7 @@ def _decode(path: Path, dataset: Dataset) -> tuple[np.ndarray, str]:
         stored, meaning = get_decoder(syntax).as_array(
             dataset, raw=True, decoding_plugin=plugin, **as_pixel_options(dataset)
         )
-    except _DAMAGE:
+    except BROKEN:
         problem = "its pixels can't be decoded (damaged, cut short, or an unsupported compression)"
         raise InputError(path, problem, "a whole DICOM file, uncompressed, RLE, JPEG, JPEG-LS or JPEG 2000") from None
     for keyword in _PIXEL_KEYWORDS:
@@ -115,7 +115,7 @@ def _shown(path: Path, dataset: Dataset, stored: np.ndarray, photometric: str) -
             convert_color_space(stored[rows], "YBR_FULL", "RGB") if to_rgb else stored[rows], full
         )
     if photometric == "PALETTE COLOR":
-        show, span = _palette(dataset), (int(stored.min()), int(stored.max()))
+        show, span = palette_display(dataset), (int(stored.min()), int(stored.max()))
     else:
         show, span = _grey(path, dataset, stored)
     if stored.dtype.kind == "f" or span[1] - span[0] >= _TABLE_SIZE:
@@ -128,7 +128,7 @@ def _eight_bits(values: np.ndarray, full: float) -> np.ndarray:
     return values if values.dtype == np.uint8 and full == 255 else stretch(values, 0, full)
 
 
-def _palette(dataset: Dataset) -> Callable[[np.ndarray], np.ndarray]:
+def palette_display(dataset: Dataset) -> Callable[[np.ndarray], np.ndarray]:
     def show(values: np.ndarray) -> np.ndarray:
         rgb = apply_color_lut(values, dataset)[..., :3]
         # entries of 8 bits may stand in 16, and entries said to have 16 bits may stand in 8
@@ -142,26 +142,43 @@ def _grey(path: Path, dataset: Dataset, stored: np.ndarray):
     span = value_range(path, (stored[rows] for rows in row_bands(*stored.shape)))
     if stored.dtype.kind != "f":
         span = int(span[0]), int(span[1])
-    voi, window = _voi_lut(dataset), _window(dataset)
+    extremes = None if has_window(dataset) else physical_range(path, dataset, stored)
+    return grey_display(dataset, extremes), span
 
-    def physical(values: np.ndarray) -> np.ndarray:
-        wide = values if values.dtype.kind == "f" else values.astype(np.int64)
-        return apply_modality_lut(wide, dataset)
 
-    if voi is None and window is None:
-        low, high = value_range(path, map(physical, _without_padding(dataset, stored)))
+def has_window(dataset: Dataset) -> bool:
+    """Whether the file says which values are to be seen."""
+    return _voi_lut(dataset) is not None or _window(dataset) is not None
+
+
+def physical_range(path: Path, dataset: Dataset, stored: np.ndarray) -> tuple[float, float]:
+    """Least and largest value of an image after modality LUT or rescale, without padding."""
+    return value_range(path, (_physical(dataset, band) for band in _without_padding(dataset, stored)))
+
+
+def grey_display(
+    dataset: Dataset, extremes: tuple[float, float] | None, window: tuple[float, float] | None = None
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Stored values -> uint8: by `window` (centre, width) or else the file's own, or else between the `extremes`."""
+    voi = _voi_lut(dataset) if window is None else None
+    function = (*window, "LINEAR_EXACT") if window else _window(dataset)
 
     def show(values: np.ndarray) -> np.ndarray:
-        values = physical(values)
+        values = _physical(dataset, values)
         if voi is not None:
             grey = voi(values)
-        elif window is not None:
-            grey = apply_window(values, *window)
+        elif function is not None:
+            grey = apply_window(values, *function)
         else:
-            grey = stretch(values, low, high)
+            grey = stretch(values, *extremes)
         return 255 - grey if dataset.PhotometricInterpretation == "MONOCHROME1" else grey
 
-    return show, span
+    return show
+
+
+def _physical(dataset: Dataset, values: np.ndarray) -> np.ndarray:
+    wide = values if values.dtype.kind == "f" else values.astype(np.int64)
+    return apply_modality_lut(wide, dataset)
 
 
 def _without_padding(dataset: Dataset, stored: np.ndarray):
@@ -180,7 +197,7 @@ def _without_padding(dataset: Dataset, stored: np.ndarray):
 
 def _window(dataset: Dataset) -> tuple[float, float, str] | None:
     """Centre, width and function of the first window; None where there is no usable one."""
-    centre, width = _first_number(dataset.get("WindowCenter")), _first_number(dataset.get("WindowWidth"))
+    centre, width = first_number(dataset.get("WindowCenter")), first_number(dataset.get("WindowWidth"))
     if centre is None or width is None or width <= 0:
         return None
     return centre, width, str(dataset.get("VOILUTFunction") or "LINEAR").upper()
@@ -222,17 +239,24 @@ def _voi_lut(dataset: Dataset) -> Callable[[np.ndarray], np.ndarray] | None:
     return show
 
 
-def _spacing_mm(dataset: Dataset) -> tuple[float, float] | None:
+def spacing_mm(dataset: Dataset) -> tuple[float, float] | None:
     for keyword in ("PixelSpacing", "ImagerPixelSpacing"):
-        numbers = dataset.get(keyword)
-        if isinstance(numbers, (list, tuple)) or hasattr(numbers, "__len__"):
-            spacing = [_first_number(number) for number in numbers]
-            if len(spacing) == 2 and all(number is not None and number > 0 for number in spacing):
-                return spacing[0], spacing[1]
+        spacing = numbers(dataset, keyword, 2)
+        if spacing is not None and min(spacing) > 0:
+            return spacing[0], spacing[1]
     return None
 
 
-def _first_number(value: object) -> float | None:
+def numbers(dataset: Dataset, keyword: str, count: int) -> list[float] | None:
+    """The value of an element that should hold `count` finite numbers; None where it does not."""
+    value = dataset.get(keyword)
+    if not hasattr(value, "__len__"):
+        return None
+    found = [first_number(number) for number in value]
+    return found if len(found) == count and None not in found else None
+
+
+def first_number(value: object) -> float | None:
     """The first of one or several numbers, None where there is no finite one."""
     if value is not None and not isinstance(value, (str, int, float)) and hasattr(value, "__getitem__"):
         value = value[0] if len(value) else None

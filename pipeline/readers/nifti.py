@@ -20,7 +20,7 @@ from pipeline.scan import Scan
 
 #: Voxel axes of a file that does not say how they lie, by NIfTI's own rule: to the left, the front, the head.
 _UNSTATED = np.array([[0, -1], [1, 1], [2, 1]])
-_MM_PER_UNIT = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}
+MM_PER_UNIT = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}
 #: Values that the window is taken from; of a larger slice every n-th row and column is looked at.
 _WINDOW_SAMPLE = 4_000_000
 _CHUNK = 1 << 20
@@ -39,7 +39,7 @@ def read(path: Path) -> Scan:
     Colours are taken as they are.
     """
     try:
-        with _open(path) as stream:
+        with open_file(path) as stream:
             scan = _read_slice(path, _image(stream))
             while stream.read(_CHUNK):  # gzip compares its checksum at the end of the file
                 pass
@@ -56,9 +56,9 @@ def label_map_as_stored(path: Path, label_map: np.ndarray, note: str | None = No
     The way back of `read`: a viewer lays the result over the file, voxel on voxel. `note` goes into the header's
     description, which takes 79 letters.
     """
-    with _open(path) as stream:
+    with open_file(path) as stream:
         image = _image(stream)
-    axes = _axes(image.affine)
+    axes = patient_axes(image.affine)
     shape = _slice_shape(path, image)
     across = int(axes[2 - shape[::-1].index(1), 0])
     volume = np.moveaxis(label_map.swapaxes(0, 1)[::-1, ::-1][None], 0, across)
@@ -73,21 +73,32 @@ def label_map_as_stored(path: Path, label_map: np.ndarray, note: str | None = No
     return labels
 
 
-def _open(path: Path):
+def open_file(path: Path):
+    """The bytes of a file, unzipped where they are zipped."""
     with path.open("rb") as file:
         zipped = file.read(2) == b"\x1f\x8b"
     return gzip.open(path) if zipped else path.open("rb")
 
 
+def read_header(stream) -> nibabel.Nifti1Header:
+    """The header of an open file, without its extensions, which can be of any length and name a patient."""
+    kind = _kind(stream).header_class
+    return kind(stream.read(kind.template_dtype.itemsize), check=False)
+
+
 def _image(stream) -> nibabel.Nifti1Image:
+    return _kind(stream).from_stream(stream)
+
+
+def _kind(stream) -> type[nibabel.Nifti1Image]:
     second = b"\x02" in stream.read(4)  # 540, the length of NIfTI-2's header, is 0x21c; NIfTI-1's is 0x15c
     stream.seek(0)
-    return (nibabel.Nifti2Image if second else nibabel.Nifti1Image).from_stream(stream)
+    return nibabel.Nifti2Image if second else nibabel.Nifti1Image
 
 
 def _read_slice(path: Path, image: nibabel.Nifti1Image) -> Scan:
     shape = _slice_shape(path, image)
-    axes = _axes(image.affine)
+    axes = patient_axes(image.affine)
     across = int(axes[2 - shape[::-1].index(1), 0])  # the last voxel axis of one slice, as an axis of the patient
     zooms = (*image.header.get_zooms(), 1.0, 1.0)[:3]
     column_mm, row_mm = (float(zooms[list(axes[:, 0]).index(axis)]) for axis in range(3) if axis != across)
@@ -122,7 +133,7 @@ def _slice_shape(path: Path, image: nibabel.Nifti1Image) -> tuple[int, int, int]
     return shape
 
 
-def _axes(affine: np.ndarray) -> np.ndarray:
+def patient_axes(affine: np.ndarray) -> np.ndarray:
     """For each voxel axis: the patient's axis that is nearest (0 right, 1 front, 2 head) and the sign, (3, 2)."""
     if not np.isfinite(affine).all():
         return _UNSTATED
@@ -136,7 +147,7 @@ def _axes(affine: np.ndarray) -> np.ndarray:
 
 
 def _spacing_mm(row: float, column: float, header: nibabel.Nifti1Header) -> tuple[float, float] | None:
-    unit = _MM_PER_UNIT[header.get_xyzt_units()[0]]
+    unit = MM_PER_UNIT[header.get_xyzt_units()[0]]
     spacing = row * unit, column * unit
     return spacing if all(math.isfinite(mm) and mm > 0 for mm in spacing) else None
 

@@ -1,0 +1,89 @@
+"""The voxels of a file in the patient: from the file's order to the patient's axes, and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import nibabel
+import numpy as np
+from nibabel.orientations import apply_orientation, io_orientation, ornt_transform
+
+#: The patient's axes, the way the voxels of a canonical volume run.
+AXES = ("left to right", "back to front", "feet to head")
+_CANONICAL = np.array([[0, 1], [1, 1], [2, 1]])
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Where a file's voxels lie.
+
+    Attributes
+    ----------
+    shape : voxels along the file's three axes
+    affine : float64 (4, 4), voxel indices of the file -> mm in RAS+ (to the right, the front, the head)
+    directions : int (3, 2): for each axis of the file the patient's axis that is nearest (0 right, 1 front, 2 head) and
+        the sign
+    spacing_mm : distance of voxel centres along the file's axes in mm; None where the file gives none
+    header : of a NIfTI file its header, with the shape as the file states it
+    """
+
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+    directions: np.ndarray
+    spacing_mm: tuple[float, float, float] | None = None
+    header: nibabel.Nifti1Header | None = None
+
+    @classmethod
+    def of_affine(cls, shape: tuple[int, int, int], affine: np.ndarray) -> Grid:
+        """Of a file that gives an affine and nothing else; one that leaves an axis without length counts as none."""
+        spacing = np.linalg.norm(affine[:3, :3], axis=0)
+        known = np.isfinite(affine).all() and (spacing > 0).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-12
+        directions = io_orientation(affine).astype(int) if known else _CANONICAL
+        return cls(shape, affine, directions, tuple(map(float, spacing)) if known else None)
+
+    def canonical(self, voxels: np.ndarray) -> np.ndarray:
+        """A view of voxels (X, Y, Z) or (X, Y, Z, 3) in the file's order running left to right, back to front and
+        feet to head."""
+        return apply_orientation(voxels, self.directions)
+
+    def stored(self, canonical: np.ndarray) -> np.ndarray:
+        """The way back of `canonical`, a view."""
+        return apply_orientation(canonical, ornt_transform(_CANONICAL, self.directions))
+
+    def spacing_along(self, axis: int) -> float | None:
+        """Distance of voxel centres along one of the patient's axes in mm."""
+        return None if self.spacing_mm is None else self.spacing_mm[list(self.directions[:, 0]).index(axis)]
+
+    @property
+    def thinnest(self) -> int | None:
+        """The patient's axis along which voxels are clearly further apart than along both others, if there is one."""
+        if self.spacing_mm is None:
+            return None
+        order = np.argsort(self.spacing_mm)
+        far, next_far = self.spacing_mm[order[2]], self.spacing_mm[order[1]]
+        return int(self.directions[order[2], 0]) if far >= _CLEARLY * next_far else None
+
+    def image(self, values: np.ndarray, note: str | None = None) -> nibabel.Nifti1Image:
+        """Values of each voxel (X, Y, Z) in the file's order as a NIfTI image with the file's affine and header.
+
+        `note` goes into the header's description, which takes 79 letters.
+        """
+        if self.header is None:
+            image = nibabel.Nifti1Image(values, self.affine, dtype=values.dtype)
+            image.set_sform(self.affine, "scanner")
+            image.set_qform(self.affine, "scanner", strip_shears=True)
+            image.header.set_xyzt_units("mm")
+        else:
+            kind = nibabel.Nifti2Image if isinstance(self.header, nibabel.Nifti2Header) else nibabel.Nifti1Image
+            header = self.header.copy()
+            header.set_data_dtype(values.dtype)
+            header["cal_min"] = header["cal_max"] = 0  # how bright the scan is shown
+            for text in ("db_name", "aux_file", "intent_name"):  # may name a patient
+                header[text] = b""
+            image = kind(values.reshape(self.header.get_data_shape()), self.affine, header)
+        image.header["descrip"] = (note or "").encode("ascii", "replace")[:79]
+        return image
+
+
+#: How many times as far apart the slices lie as the pixels of a slice before the choice of the axis is clear.
+_CLEARLY = 1.25
