@@ -47,6 +47,8 @@ def build_page(weights: str = "embedded", examples: list[Example] | None = None)
     examples = examples or []
     answers = Answers(weights, _ANSWER_SECONDS)
     precisions = answers.release.precisions
+    # fp16 is made on demand; what else the release lacks could only be refused
+    offered = [precision for precision in PRECISIONS if precision in (*precisions, "fp16")]
 
     with gr.Blocks(title="AutoMedSeg", analytics_enabled=False, delete_cache=(_HOUR, _HOUR)) as page:
         gr.Markdown(f"# AutoMedSeg\n{word('about')}", elem_id="title")
@@ -56,7 +58,7 @@ def build_page(weights: str = "embedded", examples: list[Example] | None = None)
                 gallery = _gallery(examples)
                 with gr.Accordion(word("options"), elem_id="options"):
                     precision = gr.Radio(
-                        _choices(PRECISIONS), value=precisions[0], label=word("precision"),
+                        _choices(offered), value=precisions[0], label=word("precision"),
                         info=None if has_cuda() else word("no_fp16"),
                     )  # fmt: skip
                     classes = gr.CheckboxGroup(
@@ -77,7 +79,7 @@ def build_page(weights: str = "embedded", examples: list[Example] | None = None)
                         files = gr.File(file_count="multiple", interactive=False, show_label=False, elem_id="files")
                         lacking = gr.HTML("", elem_id="lacking")
                     with gr.Tab(word("compare")):
-                        other = gr.Radio(_choices(PRECISIONS), value=precisions[-1], label=word("compare_with"))
+                        other = gr.Radio(_choices(offered), value=precisions[-1], label=word("compare_with"))
                         compare_them = gr.Button(word("compare_button"), size="sm")
                         both = gr.ImageSlider(label=word("slider"), interactive=False, format="png", elem_id="slider")
                         comparison = gr.HTML(elem_id="comparison")
@@ -95,7 +97,7 @@ def build_page(weights: str = "embedded", examples: list[Example] | None = None)
         own = {"api_visibility": "private", **networks}
         inputs = [image, precision, classes, min_score]
         gr.on(
-            [image.change, precision.change, classes.change, min_score.change], events.show, [*inputs, runs],
+            [image.change, precision.change, classes.change, min_score.change], events.show, [*inputs, runs, edits],
             [status, surface, costs, record, files, both, comparison, runs, edits], trigger_mode="always_last", **own,
         )  # fmt: skip
         surface.edit(
@@ -130,7 +132,7 @@ def _gallery(examples: list[Example]) -> gr.Gallery:
                       format="png", elem_id="examples", visible=bool(examples))  # fmt: skip
 
 
-def _choices(precisions: tuple[str, ...]) -> list[tuple[str, str]]:
+def _choices(precisions: list[str]) -> list[tuple[str, str]]:
     return [(precision.upper(), precision) for precision in precisions]
 
 

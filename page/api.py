@@ -14,6 +14,7 @@ import gradio as gr
 from hub import WeightsError
 from page.answers import Answers, Question
 from page.comparison import compare
+from page.refusals import refusal
 from page.words import Words
 from pipeline.edits import EDIT_SCHEMA, read_edits
 from pipeline.errors import InputError
@@ -97,9 +98,12 @@ def edits_parameter() -> gr.JSON:
 
 
 @contextmanager
-def said() -> Iterator[None]:
-    """What an input or the weights are refused for, as one sentence to a client or in a corner of the page."""
+def said(words: Words | None = None) -> Iterator[None]:
+    """What an input or the weights are refused for, as one sentence to a client or in a corner of the page.
+
+    A client is told in English, whatever its language.
+    """
     try:
         yield
     except (InputError, WeightsError) as error:
-        raise gr.Error(html.escape(str(error), quote=False), print_exception=False) from error
+        raise gr.Error(html.escape(refusal(error, words or Words()), quote=False), print_exception=False) from error

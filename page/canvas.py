@@ -11,6 +11,7 @@ import hashlib
 import io
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 
 import gradio as gr
@@ -18,13 +19,14 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from page.lasting_edits import Noted
 from page.words import TABLES, Words
 from pipeline.overlay import class_colour
 from pipeline.results import REGION_LABEL, Segmentation
 
 _SURFACE = Path(__file__).parent / "surface"
 #: Together one script, in this order.
-_SCRIPTS = ("canvas.js", "drawing.js", "correcting.js")
+_SCRIPTS = ("mask.js", "canvas.js", "drawing.js", "correcting.js")
 #: Longer side of what a browser is given; masks of small images are drawn finer than their pixels.
 _MOST_PIXELS, _LEAST_MASK = 1280, 768
 _JPEG_QUALITY = 95
@@ -47,7 +49,12 @@ def canvas(**settings) -> gr.HTML:
 
 
 def canvas_value(
-    pixels: np.ndarray | None, segmentation: Segmentation, record: dict, words: Words, class_names: dict[int, str]
+    pixels: np.ndarray | None,
+    segmentation: Segmentation,
+    record: dict,
+    words: Words,
+    class_names: dict[int, str],
+    noted: Sequence[Noted] = (),
 ) -> dict:
     """What `surface/` draws.
 
@@ -59,6 +66,8 @@ def canvas_value(
         The JSON of the same segmentation.
     class_names
         Id -> name of the weights' classes: what a region may be relabelled to, beside `region`.
+    noted
+        What led to `segmentation`; the surface sends it back with the next correction.
     """
     width, height = _grid(record["width"], record["height"])
     shown = segmentation.at_size(width, height)
@@ -69,7 +78,7 @@ def canvas_value(
         "height": record["height"],
         "grid": [width, height],
         "labels": [[label, words.label(label)] for label in labels],
-        "edits": record.get("edits", []),
+        "edits": [each.to_json() for each in noted],
         "regions": [_region(shown, segmentation, index, found) for index, found in enumerate(record["detections"])],
     }
 

@@ -1,8 +1,8 @@
 """Every string that the page shows, in English and Vietnamese, and which of the two a visitor reads.
 
 What widgets show from the start is translated by gradio in the browser (`gr.I18n`); what an answer brings is written in
-the language of the request. Both go by the browser's first language. An input that can't be used is told in the
-reader's own sentence, which is English.
+the language of the request. Both go by the browser's first language. Why an input can't be used the readers say in
+English; `refusals` tells it in Vietnamese.
 """
 
 from __future__ import annotations
@@ -64,6 +64,20 @@ _WORDS = {
         OUT_OF_SCOPE,
         "Ảnh này không giống bất kỳ loại ảnh nào mà mô hình biết: đừng dựa vào những gì tìm thấy.",
     ),
+    # what is refused; the readers' English is told by page/refusals.py
+    "refused": ("{subject}: {problem}; expected {expected}", "{subject}: {problem}; cần {expected}"),
+    "file_refused": (
+        "This file can't be used: {english}",
+        "Không dùng được tệp này. Nguyên văn tiếng Anh: “{english}”",
+    ),
+    "option_refused": (
+        "This option or correction can't be used: {english}",
+        "Không dùng được tùy chọn hoặc chỉnh sửa này. Nguyên văn tiếng Anh: “{english}”",
+    ),
+    "weights_refused": (
+        "The weights can't be used: {english}",
+        "Không dùng được bộ trọng số. Nguyên văn tiếng Anh: “{english}”",
+    ),
     # costs
     "milliseconds": ("Milliseconds", "Mili giây"),
     "read": ("read", "đọc"),
@@ -95,12 +109,20 @@ _WORDS = {
     "class.fetal_head": ("fetal head", "đầu thai nhi"),
     "class.breast_lesion": ("breast lesion", "tổn thương vú"),
     "class.region": ("region", "vùng"),
-    # captions of the drawn examples
+    # captions of the examples
     "Phantom: chest X-ray": ("Phantom: chest X-ray", "Hình mô phỏng: X-quang ngực"),
     "Phantom: brain MRI": ("Phantom: brain MRI", "Hình mô phỏng: MRI não"),
     "Phantom: fetal ultrasound": ("Phantom: fetal ultrasound", "Hình mô phỏng: siêu âm thai"),
     "Phantom: breast ultrasound": ("Phantom: breast ultrasound", "Hình mô phỏng: siêu âm vú"),
     "Phantom: colonoscopy": ("Phantom: colonoscopy", "Hình mô phỏng: nội soi đại tràng"),
+    "Real MRI of the abdomen: no known class": (
+        "Real MRI of the abdomen: no known class",
+        "MRI bụng thật: không có lớp đã biết",
+    ),
+    "Real CT of the head: no known class": (
+        "Real CT of the head: no known class",
+        "CT đầu thật: không có lớp đã biết",
+    ),
     # canvas
     "canvas": ("Image with its regions", "Ảnh với các vùng"),
     "tools": ("Correct", "Chỉnh sửa"),
@@ -172,7 +194,7 @@ class Words:
     """The strings of one language."""
 
     def __init__(self, language: str = "en"):
-        self._table = TABLES[language]
+        self.language, self._table = language, TABLES[language]
 
     @classmethod
     def of(cls, request: gr.Request | None) -> Words:

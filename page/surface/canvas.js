@@ -1,5 +1,5 @@
-// With drawing.js and correcting.js after it the body of a function of gradio's HTML component: element, trigger, props
-// and watch are its arguments.
+// After mask.js, with drawing.js and correcting.js behind it: the body of a function of gradio's HTML component. element,
+// trigger, props and watch are its arguments.
 //
 // It draws `props.value` (see canvas.py) and triggers "edit" with the whole list of edits whenever a person adds one
 // or takes one back. Coordinates are pixels of the image everywhere; the SVG over it scales them.

@@ -92,7 +92,7 @@ def server(release, examples_folder, tmp_path_factory) -> Iterator[Server]:
 
 
 def wait_until_up(url: str, page: subprocess.Popen, log: Path) -> str:
-    for _ in range(240):
+    for _ in range(720):  # a busy machine may take a minute
         assert page.poll() is None, log.read_text()
         try:
             with urllib.request.urlopen(url, timeout=5):

@@ -200,16 +200,22 @@ def test_examples_are_named_and_run(visit, tmp_path):
     page = visit.page
     captions = page.locator("#examples .caption-label").all_inner_texts()
     assert [caption for caption in captions if caption.startswith("Phantom: ")] == captions[:5]
-    assert captions[5:] == ["ours.png"]
+    assert captions[5:] == [
+        "Real MRI of the abdomen: no known class",
+        "Real CT of the head: no known class",
+        "ours.png",
+    ]
     page.screenshot(path=tmp_path / "start.png", full_page=True)
-    page.locator("#examples button").nth(5).click()
+    page.locator("#examples button").nth(7).click()
     visit.wait_for("found.")
     assert page.eval_on_selector("#canvas img", "image => [image.naturalWidth, image.naturalHeight]") == [90, 60]
     visit.check()
 
 
-def test_the_options_run_it_again(desk, files):
+def test_the_options_run_it_again(desk, files, release):
     page = desk.page
+    offered = page.locator("#options label", has=page.locator("input[type=radio]")).all_inner_texts()
+    assert {name.lower() for name in offered} == {*release.precisions, "fp16"}
     desk.upload(files[CHEST])
     desk.wait_for("2 regions found.")
     score = page.get_by_label("number input for Minimum score")
@@ -260,5 +266,8 @@ def test_a_vietnamese_browser_shows_no_english(browser, url, files, tmp_path, si
         if english != words[key] and "{" not in english and len(english) > 4:
             assert not re.search(rf"(?<![\w.]){re.escape(english)}(?!\w)", text), english
     assert page.get_attribute("html", "lang") == "vi"
+    page.get_by_label("Xóa").first.click()
+    visit.upload(files["text"])
+    visit.wait_for("tệp chứa văn bản, dù tên tệp thế nào; cần một tệp PNG")
     visit.check()
     visit.context.close()

@@ -179,3 +179,60 @@ def test_two_visitors_correct_their_own_image(browser, url, files):
     assert [row[1] for row in visits[1].rows()] == ["polyp", "lung"]
     for visit in visits:
         visit.context.close()
+
+
+def test_corrections_outlast_other_options(chest, tmp_path):
+    page = chest.page
+    before = chest.rows()
+    chest.use("New box")
+    chest.drag((220, 230), (290, 330), SIZE)
+    page.get_by_label("Label of region 1").select_option("polyp")
+    chest.settle()
+    page.get_by_label("Delete region 2").click()
+    chest.settle()
+    corrected = chest.rows()
+    assert [row[1] for row in corrected] == ["polyp", "region"]
+
+    page.get_by_label("FP32").check()
+    page.wait_for_selector("#runs")
+    chest.settle()
+    assert [row[1:3] for row in chest.rows()] == [["polyp", "corrected"], ["region", "corrected"]]
+    assert "Corrections: 3." in page.inner_text("#status")
+    page.get_by_label("INT8").check()
+    page.wait_for_function("text => document.querySelector('#canvas tbody tr').innerText.includes(text)",
+                           arg=corrected[0][3])  # fmt: skip
+    assert chest.rows() == corrected
+
+    score = page.get_by_label("number input for Minimum score")
+    score.fill("0.99")
+    score.press("Enter")
+    page.wait_for_function("document.querySelectorAll('#canvas svg .badge').length === 2")
+    chest.settle()
+    assert sorted(row[1] for row in chest.rows()) == ["polyp", "region"]
+    assert chest.record()["detections"][0]["corrected"] is True
+    page.screenshot(path=tmp_path / "kept.png", full_page=True)
+
+    page.get_by_role("button", name="Undo").click()  # the deletion, of what is not found with this score
+    chest.settle()
+    page.get_by_role("button", name="Undo").click()  # the other label
+    chest.settle()
+    assert [row[1] for row in chest.rows()] == ["region"]
+    score.fill("0.3")
+    score.press("Enter")
+    page.wait_for_function("document.querySelectorAll('#canvas tbody tr').length === 3")
+    assert chest.rows()[:2] == before
+    chest.check()
+
+
+def test_options_that_are_refused_lose_no_correction(chest):
+    page = chest.page
+    page.get_by_label("Delete region 2").click()
+    chest.settle()
+    page.get_by_label("FP16").check()
+    chest.wait_for("fp16 computes in half precision on CUDA")
+    page.get_by_label("INT8").check()
+    chest.wait_for("1 region found.")
+    assert "Corrections: 1." in page.inner_text("#status")
+    page.get_by_role("button", name="Undo").click()
+    chest.settle()
+    assert len(chest.rows()) == 2

@@ -1,0 +1,133 @@
+"""Why an input can't be used, in the visitor's language.
+
+The readers say it in English, in three parts: what it is about, what was found there, what is expected. Each part has a
+pattern here; where one has none, the sentence says in Vietnamese what kind of thing is wrong and quotes the English.
+"""
+
+from __future__ import annotations
+
+import re
+from html import escape
+
+from page.words import Words
+from pipeline.errors import InputError
+
+#: English pattern -> Vietnamese. {names} stand for anything, and are looked up themselves where `_THINGS` has them.
+_PROBLEMS = {
+    "holds {thing}, whatever its name says": "tệp chứa {thing}, dù tên tệp thế nào",
+    "empty file": "tệp rỗng",
+    "no such file": "không có tệp này",
+    "no such file or folder": "không có tệp hay thư mục này",
+    "a folder": "đây là một thư mục",
+    "not a regular file": "không phải tệp thông thường",
+    "no permission to read it": "không có quyền đọc",
+    "can't be opened ({reason})": "không mở được ({reason})",
+    "a gzip file that holds no NIfTI image": "tệp gzip không chứa ảnh NIfTI",
+    "damaged, cut short, or of an unsupported variant": "tệp hỏng, bị cắt ngang, hoặc thuộc dạng không được hỗ trợ",
+    "an image of {size} pixels": "ảnh có {size} điểm ảnh",
+    "an image of more than {count} million pixels": "ảnh có hơn {count} triệu điểm ảnh",
+    "{count} pages or frames": "có {count} trang hoặc khung hình",
+    "a DICOM file without pixels (no image, or cut short)":
+        "tệp DICOM không có điểm ảnh (không phải ảnh, hoặc bị cắt ngang)",
+    "a DICOM file of {count} frames": "tệp DICOM có {count} khung hình",
+    "a DICOM image of {count} channels": "ảnh DICOM có {count} kênh",
+    "its pixels can't be decoded (damaged, cut short, or an unsupported compression)":
+        "không giải mã được điểm ảnh (tệp hỏng, bị cắt ngang, hoặc kiểu nén không được hỗ trợ)",
+    "{count}-D image {shape}": "ảnh {count} chiều {shape}",
+    "3-D volume {shape}": "khối 3 chiều {shape}",
+    "image {shape} without voxels": "ảnh {shape} không có điểm ảnh nào",
+    "complex numbers": "số phức",
+    "holds NaN or infinite values": "chứa giá trị NaN hoặc vô hạn",
+    "took longer than {seconds} s": "mất hơn {seconds} giây",
+    "fp16 computes in half precision on CUDA, which onnxruntime does not have here":
+        "fp16 tính ở độ chính xác một nửa trên CUDA, mà onnxruntime ở đây không có",
+    "these weights hold no {precision}": "bộ trọng số này không có {precision}",
+    "{name} is not a class of these weights": "{name} không phải lớp của bộ trọng số này",
+    "no such region": "không có vùng này",
+    "lies outside of the image": "nằm ngoài ảnh",
+    "{count} of them": "có {count}",
+    "no region": "không có vùng nào",
+    "no {keyword}": "thiếu {keyword}",
+}  # fmt: skip
+_EXPECTED = {
+    "a PNG, JPEG, TIFF, single DICOM or 2-D NIfTI file": "một tệp PNG, JPEG, TIFF, DICOM đơn hoặc NIfTI 2 chiều",
+    "a PNG, JPEG, TIFF, single DICOM or 2-D NIfTI file. Save one page first.":
+        "một tệp PNG, JPEG, TIFF, DICOM đơn hoặc NIfTI 2 chiều. Hãy lưu riêng một trang trước.",
+    "a file that you may read": "một tệp mà bạn được đọc",
+    "at least one pixel": "ít nhất một điểm ảnh",
+    "at most {count} million pixels": "nhiều nhất {count} triệu điểm ảnh",
+    "at most {count}": "nhiều nhất {count}",
+    "a whole {kind} file": "một tệp {kind} nguyên vẹn",
+    "a whole DICOM file, uncompressed, RLE, JPEG, JPEG-LS or JPEG 2000":
+        "một tệp DICOM nguyên vẹn, không nén hoặc nén RLE, JPEG, JPEG-LS hay JPEG 2000",
+    "a single frame. Pick one frame first.": "một khung hình. Hãy chọn một khung trước.",
+    "grey, palette, RGB or YBR": "ảnh xám, bảng màu, RGB hoặc YBR",
+    "a 2-D image or a 3-D one of a single slice. Pick one slice first.":
+        "ảnh 2 chiều, hoặc 3 chiều chỉ có một lát cắt. Hãy chọn một lát cắt trước.",
+    "real numbers or RGB colours": "số thực hoặc màu RGB",
+    "finite intensities": "cường độ hữu hạn",
+    "a smaller image, or another try later": "một ảnh nhỏ hơn, hoặc thử lại sau",
+    "int8 or fp32": "int8 hoặc fp32",
+    "none here": "không có vùng nào ở đây",
+    "{first} to {last}": "từ {first} đến {last}",
+    "one that covers some of its {size}": "khung phủ một phần của ảnh {size}",
+    "a point of its {size} pixels": "một điểm trong ảnh {size} điểm ảnh",
+    "an image whose header keeps to the standard": "một ảnh có phần đầu tệp đúng chuẩn",
+    "a DICOM image with it, for a Segmentation has to refer to it":
+        "một ảnh DICOM có mục đó, vì DICOM Segmentation phải dẫn tới nó",
+}  # fmt: skip
+#: What the readers find instead of an image, and kinds of files.
+_THINGS = {
+    "text": "văn bản",
+    "unknown data": "dữ liệu không rõ loại",
+    "a PDF document": "tài liệu PDF",
+    "a GIF image": "ảnh GIF",
+    "a BMP image": "ảnh BMP",
+    "a ZIP archive": "tệp nén ZIP",
+    "a WebP image or AVI video": "ảnh WebP hoặc phim AVI",
+    "a Matroska video": "phim Matroska",
+    "a bare JPEG 2000 image": "ảnh JPEG 2000 trần",
+    "an SVG drawing": "hình vẽ SVG",
+    "an XML or HTML document": "tài liệu XML hoặc HTML",
+    "the header of a NIfTI pair (.hdr and .img)": "phần đầu của cặp tệp NIfTI (.hdr và .img)",
+    "PNG, JPEG or TIFF": "PNG, JPEG hoặc TIFF",
+}
+#: Of an InputError, where it is not a file's name; edits are told by their number.
+_SUBJECTS = {
+    "image": "ảnh",
+    "precision": "độ chính xác số",
+    "classes": "lớp",
+    "min_score": "điểm tối thiểu",
+    "edits": "các chỉnh sửa",
+    "label": "nhãn",
+    "edit {number}": "chỉnh sửa {number}",
+    "region {number}": "vùng {number}",
+    "click {place}": "điểm bấm {place}",
+    "box {place}": "khung {place}",
+}
+
+
+def refusal(error: Exception, words: Words) -> str:
+    """The sentence of an InputError or WeightsError."""
+    if words.language == "en":
+        return str(error)
+    if not isinstance(error, InputError):
+        return words("weights_refused", english=error)
+    subject = _told(error.subject, _SUBJECTS)
+    problem, expected = _told(error.problem, _PROBLEMS), _told(error.expected, _EXPECTED)
+    if problem and expected:
+        return words("refused", subject=subject or error.subject, problem=problem, expected=expected)
+    return words("option_refused" if subject else "file_refused", english=error)
+
+
+def refused_html(error: Exception, words: Words) -> str:
+    return f'<div class="refused" role="alert">{escape(refusal(error, words))}</div>'
+
+
+def _told(english: str, table: dict[str, str]) -> str | None:
+    """By the first pattern that fits; None where none does."""
+    for pattern, vietnamese in table.items():
+        found = re.fullmatch(re.sub(r"\\{(\w+)\\}", r"(?P<\1>.+)", re.escape(pattern)), english)
+        if found:
+            return vietnamese.format(**{name: _THINGS.get(text, text) for name, text in found.groupdict().items()})
+    return None
