@@ -1,4 +1,4 @@
-"""What the page offers to try: drawn phantoms, and the images of a folder of the user's."""
+"""What the page offers to try: drawn phantoms, real scans that come with pydicom, and a folder of the user's."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ from pipeline.scan import read_scan
 _THUMBNAIL = 160
 #: Of a folder; more would push the page's other parts out of sight.
 _MOST = 20
+#: Real scans inside of pydicom's package, which it says are free to use. None shows a class of the weights: finding
+#: nothing, and saying that an image is unlike all that is known, are results to try, too.
+_OF_PYDICOM = {
+    "examples_overlay.dcm": "Real MRI of the abdomen: no known class",
+    "J2K_pixelrep_mismatch.dcm": "Real CT of the head: no known class",
+}
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,8 @@ class Example:
 
 
 def gather_examples(work: Path, folder: Path | None = None) -> tuple[list[Example], list[InputError]]:
-    """Phantoms, then the first images of `folder`, all copied into `work`: the page never serves the folder itself.
+    """Phantoms, pydicom's scans, then the first images of `folder`, all copied into `work`: the page never serves the
+    folder itself.
 
     Returns
     -------
@@ -42,6 +49,7 @@ def gather_examples(work: Path, folder: Path | None = None) -> tuple[list[Exampl
     if folder is not None and not folder.is_dir():
         raise InputError(folder, "no such folder", "a folder of images to offer as examples")
     examples = [Example(path, _picture(path), caption) for path, caption in write_phantoms(work)]
+    examples += [Example(path, _picture(path), caption) for path, caption in _real_scans(work)]
     found, refused = find_scans([str(folder)]) if folder else ([], [])
     for number, path in enumerate(found[:_MOST]):
         try:
@@ -54,6 +62,18 @@ def gather_examples(work: Path, folder: Path | None = None) -> tuple[list[Exampl
         shutil.copyfile(path, copy)
         examples.append(Example(copy, picture, path.name))
     return examples, refused
+
+
+def _real_scans(work: Path) -> list[tuple[Path, str]]:
+    from pydicom.data import get_testdata_file  # imported here: who segments a PNG needs no pydicom
+
+    copies = []
+    for name, caption in _OF_PYDICOM.items():
+        source = get_testdata_file(name, download=False)
+        if source:  # Debian's package, for one, comes without them
+            copies.append((work / name, caption))
+            shutil.copyfile(source, work / name)
+    return copies
 
 
 def _picture(path: Path) -> Image.Image:

@@ -9,7 +9,7 @@ import pytest
 from starlette.requests import Request
 
 from page.words import LANGUAGES, TABLES, Words
-from pipeline.phantoms import write_phantoms
+from pipeline.examples import gather_examples
 
 
 def test_both_languages_have_the_same_keys_and_values_to_fill_in():
@@ -20,9 +20,9 @@ def test_both_languages_have_the_same_keys_and_values_to_fill_in():
         assert sorted(re.findall(r"{\w+}", text)) == sorted(re.findall(r"{\w+}", vietnamese[key])), key
 
 
-def test_every_class_and_drawn_example_has_a_name_in_both(release, tmp_path):
+def test_every_class_and_example_has_a_name_in_both(release, tmp_path):
     names = {f"class.{entry['name']}" for entry in release.config["classes"]}
-    captions = {caption for _, caption in write_phantoms(tmp_path)}
+    captions = {example.caption for example in gather_examples(tmp_path)[0]}
     assert names | captions <= TABLES["en"].keys()
 
 
