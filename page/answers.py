@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hub import Release, resolve
+from page.turns import Turns
 from pipeline import AutoSegmenter
 from pipeline.correction import correct_all
 from pipeline.edits import Edit
@@ -57,6 +58,7 @@ class Answers:
     def __init__(self, weights: str, seconds: float):
         self.weights, self.seconds = weights, seconds
         self.release: Release = resolve(weights)
+        self.turns = Turns()
         self._segmenters: dict[str, AutoSegmenter] = {}
         self._scans: OrderedDict[bytes | str, Scan] = OrderedDict()
         self._digests: OrderedDict[tuple, bytes] = OrderedDict()
@@ -94,7 +96,7 @@ class Answers:
     def ask(self, question: Question) -> tuple[Scan, Segmentation]:
         """Read and segment, whatever is kept: its timings are of now."""
         segmenter = self.segmenter(question.precision)
-        with _plain_names(), time_limit(self.seconds):
+        with self.turns.mine(), plain_names(), time_limit(self.seconds):
             scan, found = segment_file(segmenter, question.path, classes=question.classes, min_score=question.min_score)
         self._keep_scan(question.path, scan)
         self._keep((*self._key(question), ()), found)
@@ -116,7 +118,7 @@ class Answers:
             found, known = self.ask(question)[1], 0
         scan = self._scan(question.path)
         segmenter = self.segmenter(question.precision)
-        with _plain_names(), time_limit(self.seconds):
+        with self.turns.mine(), plain_names(), time_limit(self.seconds):
             found = correct_all(segmenter, scan, found, edits[known:])
         self._keep((*key, edits), found)
         return scan, found
@@ -125,7 +127,7 @@ class Answers:
         with self._lock:
             kept = self._scans.get(self._content(path))
         if kept is None:
-            with _plain_names():
+            with plain_names():
                 kept = read_scan(path)
             self._keep_scan(path, kept)
         # the same upload may lie elsewhere meanwhile
@@ -171,7 +173,7 @@ def _drop_oldest(kept: OrderedDict, count: int, most_bytes: int, size: Callable[
         held -= size(kept.popitem(last=False)[1])
 
 
-class _plain_names:
+class plain_names:
     """Errors name the upload, not where it lies on the server."""
 
     def __enter__(self) -> None:
