@@ -29,9 +29,8 @@ from pipeline.tubes import Linking, Tube, link
 #: The detector looks at slices this far apart, in mm, or at this many frames a second; at all of them where unknown.
 _SLICE_STEP_MM = 1.0
 _FRAMES_A_SECOND = 10.0
-#: Slices along each axis that are looked at to choose one, and how much surer another than the stack's own has to be.
-_AXIS_SLICES = 8
-_AXIS_SURER = 1.25
+#: Slices along each axis that are looked at to choose one.
+_AXIS_SLICES = 6
 #: Room that the common window leaves around where objects move.
 _ROOM = 1.3
 
@@ -186,18 +185,25 @@ class Tracker:
 def choose_axis(stack: Stack, segmenter: AutoSegmenter, classes: Sequence[str] | None = None) -> Stack:
     """A volume cut along the axis in whose slices the detector is surest; a few slices of each axis are looked at.
 
-    For voxels that are about as long in all directions: nothing in the file then says how it is looked at.
+    For voxels that are about as long in all directions, whose file does not say how it is looked at; every other stack
+    comes back as it is. What is found of a class that the weights know along one axis (`slicing` in config.json) is
+    looked at along that one.
     """
-    ids = segmenter.class_ids(classes)
-    sureness = {}
+    if stack.grid is None or stack.grid.thinnest is not None:
+        return stack
+    wanted, slicing = segmenter.class_ids(classes), segmenter.release.config.get("slicing", {})
+    sureness: Counter[tuple[int, int]] = Counter()
     for axis in range(3):
         along = stack.along(axis)
-        frames = np.linspace(0.2, 0.8, _AXIS_SLICES) * (len(along) - 1)
-        looks = [segmenter.detector.propose(along.pixels(round(frame))) for frame in frames]
-        wanted = [look.scores[np.isin(look.class_ids, ids)] if ids is not None else look.scores for look in looks]
-        sureness[axis] = float(np.mean([scores.max(initial=0) for scores in wanted]))
-    best = max(sureness, key=lambda axis: sureness[axis] * (_AXIS_SURER if axis == stack.axis else 1))
-    return stack.along(best)
+        for frame in np.linspace(0.2, 0.8, _AXIS_SLICES) * (len(along) - 1):
+            found = segmenter.detector.propose(along.pixels(round(frame)))
+            for class_id in np.unique(found.class_ids).tolist():
+                if wanted is None or class_id in wanted:
+                    sureness[axis, class_id] += float(found.scores[found.class_ids == class_id].max())
+    if not sureness:
+        return stack
+    axis, class_id = max(sureness, key=sureness.get)
+    return stack.along(slicing.get(segmenter.class_names[class_id], {}).get("axis", axis))
 
 
 def common_window(tubes: Sequence[Tube], width: int, height: int, size: int, surroundings: float | None) -> Resize:

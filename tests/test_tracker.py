@@ -11,8 +11,8 @@ import pytest
 
 from pipeline import AutoSegmenter
 from pipeline.errors import InputError
-from pipeline.stack import Stack
-from pipeline.tracker import Rules, Tracker, common_window
+from pipeline.stack import Stack, read_stack
+from pipeline.tracker import Rules, Tracker, choose_axis, common_window
 from pipeline.tubes import Linking, Tube
 
 LEFT_VENTRICLE = 4
@@ -75,6 +75,22 @@ def test_a_volume(tracker):
     found = tracker(Stack(Path(name), "volume", frames.astype(np.uint8), (1.0, 1.0, 1.0)))
     assert [track.label for track in found.tracks] == ["hippocampus"]
     assert dice(np.stack([found.mask(0, index) for index in range(len(frames))]), true) > 0.8
+
+
+@pytest.mark.data
+def test_an_isotropic_volume_is_cut_as_its_class_was_learned(tracker):
+    stack = read_stack(_data() / "msd_task04_hippocampus" / "imagesTr" / "hippocampus_260.nii.gz")
+    assert (stack.axis, stack.grid.thinnest) == (2, None)
+    assert choose_axis(stack, tracker.segmenter).axis == 1
+
+
+def test_what_says_its_axis_is_left_as_it_is(tracker, tmp_path):
+    flat, black = np.diag([1.0, 1.0, 4.0, 1.0]), np.random.default_rng(0).integers(0, 99, (20, 20, 9), np.uint8)
+    nibabel.Nifti1Image(black, flat).to_filename(tmp_path / "flat.nii.gz")
+    stack = read_stack(tmp_path / "flat.nii.gz")
+    assert choose_axis(stack, tracker.segmenter) is stack
+    video = Stack(Path("video"), "video", black)
+    assert choose_axis(video, tracker.segmenter) is video
 
 
 @pytest.mark.parametrize("kind", ["volume", "video"])
