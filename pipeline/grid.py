@@ -54,6 +54,18 @@ class Grid:
         """Distance of voxel centres along one of the patient's axes in mm."""
         return None if self.spacing_mm is None else self.spacing_mm[list(self.directions[:, 0]).index(axis)]
 
+    def steps_mm(self, axis: int) -> np.ndarray | None:
+        """Rows: where one slice, one row and one column further leads, in mm, in slices along a patient's axis."""
+        if self.spacing_mm is None:
+            return None
+        lengths = np.linalg.norm(self.affine[:3, :3], axis=0)
+        steps = np.zeros((3, 3))
+        for place, (along, sign) in enumerate(self.directions):
+            # the file may measure in metres, and its voxels may lie obliquely, which the spacing alone does not tell
+            steps[int(along)] = self.affine[:3, place] / lengths[place] * self.spacing_mm[place] * sign
+        column, row = (other for other in range(3) if other != axis)
+        return np.stack([steps[axis], -steps[row], steps[column]])
+
     @property
     def thinnest(self) -> int | None:
         """The patient's axis along which voxels are clearly further apart than along both others, if there is one."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 import glob
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path, PurePath
 
 from pipeline.errors import InputError
-from pipeline.readers.content import ACCEPTED, is_dicom
+from pipeline.readers.content import ACCEPTED, ACCEPTED_STACKS, PICTURE_SUFFIXES, is_dicom_file, stack_content_of
 
 #: What a scan inside a folder is known by; files of any other name are looked into, for DICOM often has none.
 SUPPORTED_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".dcm", ".dicom", ".ima", ".nii", ".nii.gz")
-_DICOM_HEAD_BYTES = 136
+#: What a volume or a video inside a folder is known by.
+STACK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd", ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".gif")
 
 
 def find_scans(paths: Iterable[str | Path]) -> tuple[list[Path], list[InputError]]:
@@ -27,12 +29,37 @@ def find_scans(paths: Iterable[str | Path]) -> tuple[list[Path], list[InputError
     -------
     the scans, and an error for each path that does not exist, may not be searched, or holds no scan
     """
-    found: dict[str, Path] = {}
-    errors: list[InputError] = []
-    for path in map(Path, paths):
-        for scan in _expand(path, errors):
-            found.setdefault(os.path.realpath(scan), scan)
-    return list(found.values()), errors
+    return _find(paths, _scans_of_folder, SUPPORTED_SUFFIXES, ACCEPTED)
+
+
+def find_inputs(paths: Iterable[str | Path], frames: bool = False) -> tuple[list[Path], list[InputError]]:
+    """The scans, volumes and videos that `paths` name, as `find_scans` finds scans.
+
+    A folder whose DICOM files are slices at different positions stands for itself: it is a volume. With `frames`, so
+    does a folder of pictures.
+    """
+    of_folder = partial(_inputs_of_folder, frames=frames)
+    return _find(paths, of_folder, SUPPORTED_SUFFIXES + STACK_SUFFIXES, f"{ACCEPTED}, or {ACCEPTED_STACKS}")
+
+
+def is_stack(path: Path) -> bool:
+    """Whether what `find_inputs` found has several slices or frames, by its header; what can't be read has not."""
+    if path.is_dir():
+        return True
+    try:
+        content = stack_content_of(path)
+    except InputError:
+        return False
+    if content == "dicom":
+        from pipeline.readers.dicom_frames import frame_count
+
+        return frame_count(path) > 1
+    if content == "nifti":
+        from pipeline.readers.nifti_volume import shape_of
+
+        shape = shape_of(path)
+        return len(shape) > 3 or (len(shape) == 3 and min(shape) > 1)
+    return True
 
 
 def output_names(paths: Iterable[Path]) -> dict[Path, PurePath]:
@@ -44,7 +71,7 @@ def output_names(paths: Iterable[Path]) -> dict[Path, PurePath]:
     places = {path: Path(os.path.abspath(path)) for path in paths}
     groups: dict[str, list[Path]] = {}
     for path in places:
-        groups.setdefault(_stem_and_suffix(path)[0], []).append(path)
+        groups.setdefault(_stem_and_suffix(places[path])[0], []).append(path)
     names = {path: PurePath() for path in places}  # in the order of `paths`
     for stem, group in groups.items():
         common = os.path.commonpath([places[path].parent for path in group])
@@ -52,67 +79,91 @@ def output_names(paths: Iterable[Path]) -> dict[Path, PurePath]:
         for path in group:
             folder = places[path].parent
             alone = in_folder[folder] == 1
-            names[path] = folder.relative_to(common) / (stem if alone else _flat_name(path))
+            names[path] = folder.relative_to(common) / (stem if alone else _flat_name(places[path]))
     return _without_clashes(names)
 
 
-def _expand(path: Path, errors: list[InputError]) -> Iterator[Path]:
+#: The inputs in a folder, given its path and the files that look like some.
+_OfFolder = Callable[[Path, list[Path]], Iterable[Path]]
+
+
+def _find(
+    paths: Iterable[str | Path], of_folder: _OfFolder, suffixes: tuple[str, ...], accepted: str
+) -> tuple[list[Path], list[InputError]]:
+    found: dict[str, Path] = {}
+    errors: list[InputError] = []
+    for path in map(Path, paths):
+        for scan in _expand(path, of_folder, suffixes, accepted, errors):
+            found.setdefault(os.path.realpath(scan), scan)
+    return list(found.values()), errors
+
+
+def _expand(
+    path: Path, of_folder: _OfFolder, suffixes: tuple[str, ...], accepted: str, errors: list[InputError]
+) -> Iterator[Path]:
+    if not path.is_dir() and (os.path.lexists(path) or not glob.has_magic(str(path))):
+        yield from _existing(path, accepted, errors)
+        return
     if path.is_dir():
-        scans = list(_scans_below(path, errors))
-        if not scans:
-            errors.append(InputError(path, "a folder without any scan", ACCEPTED))
-        yield from scans
-    elif os.path.lexists(path) or not glob.has_magic(str(path)):
-        yield from _existing(path, errors)
+        matches, lacking = [path], "a folder without any scan"
     else:
-        matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
-        scans = [scan for match in matches for scan in _matched(match, errors)]
-        if not scans:
-            errors.append(InputError(path, "a pattern that matches no scan", ACCEPTED))
-        yield from scans
+        matches, lacking = map(Path, sorted(glob.glob(str(path), recursive=True))), "a pattern that matches no scan"
+    empty = True
+    for match in matches:
+        if match.is_dir():
+            scans = _scans_below(match, of_folder, suffixes, errors)
+        else:
+            scans = [match] if _looks_like_scan(match, suffixes) else []
+        for scan in scans:
+            empty = False
+            yield scan
+    if empty:
+        errors.append(InputError(path, lacking, accepted))
 
 
-def _existing(path: Path, errors: list[InputError]) -> Iterator[Path]:
+def _existing(path: Path, accepted: str, errors: list[InputError]) -> Iterator[Path]:
     if os.path.exists(path):
         yield path
     else:
-        errors.append(InputError(path, "no such file or folder", ACCEPTED))
+        errors.append(InputError(path, "no such file or folder", accepted))
 
 
-def _matched(path: Path, errors: list[InputError]) -> Iterator[Path]:
-    if path.is_dir():
-        yield from _scans_below(path, errors)
-    elif _looks_like_scan(path):
-        yield path
-
-
-def _scans_below(folder: Path, errors: list[InputError]) -> Iterator[Path]:
+def _scans_below(
+    folder: Path, of_folder: _OfFolder, suffixes: tuple[str, ...], errors: list[InputError]
+) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
         errors.append(InputError(error.filename, f"can't be searched ({error.strerror})", "a folder that you may read"))
 
     for current, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            path = Path(current, name)
-            if not name.startswith(".") and _looks_like_scan(path):
-                yield path
+        paths = [Path(current, name) for name in sorted(files) if not name.startswith(".")]
+        yield from of_folder(Path(current), [path for path in paths if _looks_like_scan(path, suffixes)])
 
 
-def _looks_like_scan(path: Path) -> bool:
-    if path.name.lower().endswith(SUPPORTED_SUFFIXES):
-        return True
-    try:
-        if not path.is_file() or path.name.upper() == "DICOMDIR":  # a DICOMDIR lists scans and holds none
-            return False
-        with path.open("rb") as stream:
-            return is_dicom(stream.read(_DICOM_HEAD_BYTES))
-    except OSError:
-        return False
+def _scans_of_folder(folder: Path, scans: list[Path]) -> list[Path]:
+    return scans
+
+
+def _inputs_of_folder(folder: Path, scans: list[Path], frames: bool) -> Iterator[Path]:
+    """The folder itself where it is a volume or, with `frames`, a video; and all that is no part of that."""
+    parts = {path for path in scans if frames and path.suffix.lower() in PICTURE_SUFFIXES}
+    slices = [path for path in scans if is_dicom_file(path)]
+    if len(slices) > 1:
+        from pipeline.readers.dicom_series import holds_volume
+
+        parts |= set(slices) if holds_volume(folder) else set()
+    if parts:
+        yield folder
+    yield from (path for path in scans if path not in parts)
+
+
+def _looks_like_scan(path: Path, suffixes: tuple[str, ...]) -> bool:
+    return path.name.lower().endswith(suffixes) or is_dicom_file(path)
 
 
 def _stem_and_suffix(path: Path) -> tuple[str, str]:
     """Only a known suffix is one: a DICOM file is often called by its UID, `1.2.840.113619.2`."""
-    for suffix in sorted(SUPPORTED_SUFFIXES, key=len, reverse=True):
+    for suffix in sorted(SUPPORTED_SUFFIXES + STACK_SUFFIXES, key=len, reverse=True):
         if path.name.lower().endswith(suffix) and len(path.name) > len(suffix):
             return path.name[: -len(suffix)], path.name[-len(suffix) :]
     return path.name, ""

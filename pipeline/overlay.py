@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -51,6 +53,17 @@ def draw_overlay(pixels: np.ndarray, segmentation: Segmentation) -> Image.Image:
         canvas.paste(Image.fromarray(band), (0, first))
     _draw_labels(canvas, segmentation, thickness)
     return canvas
+
+
+def draw_masks(pixels: np.ndarray, masks: Sequence[np.ndarray], class_ids: Sequence[int]) -> np.ndarray:
+    """uint8 RGB (H, W, 3) with bool masks (H, W) filled and outlined in the colour of their class, the first on top."""
+    drawn = pixels.copy()
+    thickness = _line_thickness(*pixels.shape[:2])
+    for mask, class_id in reversed(list(zip(masks, class_ids, strict=True))):
+        colour = class_colour(class_id)
+        _blend(drawn, mask, colour, _FILL)
+        drawn[outline(mask, thickness)] = colour
+    return drawn
 
 
 def region_names(segmentation: Segmentation) -> list[str]:

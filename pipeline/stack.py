@@ -98,6 +98,11 @@ class Stack:
         frames = _slices(_canonical(self.frames, self.axis), axis)
         return replace(self, frames=frames, spacing_mm=_spacing(self.grid, axis), axis=axis)
 
+    @property
+    def steps_mm(self) -> np.ndarray | None:
+        """Of a volume, float64 (3, 3), rows: where one slice, one row and one column further leads in the patient."""
+        return None if self.grid is None else self.grid.steps_mm(self.axis)
+
     def to_file(self, values: np.ndarray, note: str | None = None) -> nibabel.Nifti1Image:
         """Values of each pixel, (N, H, W) as in this stack, as a NIfTI image.
 

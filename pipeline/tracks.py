@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -64,15 +64,23 @@ class Tracking:
 
     def label_map(self, index: int) -> np.ndarray:
         """uint8 (H, W): class ids of frame `index`, the surest object on top, 0 where nothing lies."""
-        return self._painted(index, [track.class_id for track in self.tracks])
+        return self._painted(index, [track.class_id for track in self.tracks], np.dtype(np.uint8))
 
     def object_map(self, index: int) -> np.ndarray:
-        """uint8 (H, W): numbers of the objects in frame `index`, from 1 in the order of `tracks`."""
-        return self._painted(index, range(1, len(self.tracks) + 1))
+        """(H, W): numbers of the objects in frame `index`, from 1 in the order of `tracks`, of type `object_type`."""
+        return self._painted(index, range(1, len(self.tracks) + 1), self.object_type)
 
-    def _painted(self, index: int, values) -> np.ndarray:
-        painted = np.zeros(self.shape[1:], np.uint8)
-        for number in reversed(range(len(self.tracks))):
-            if index in self.tracks[number].rles:
-                painted[self.mask(number, index)] = list(values)[number]
+    @property
+    def object_type(self) -> np.dtype:
+        """uint8, or uint16 where there are more than 255 objects."""
+        return np.dtype(np.uint8 if len(self.tracks) < 256 else np.uint16)
+
+    def in_frame(self, index: int) -> list[int]:
+        """Numbers of the tracks that have a mask in frame `index`, surest first."""
+        return [number for number, track in enumerate(self.tracks) if index in track.rles]
+
+    def _painted(self, index: int, values: Sequence[int], dtype: np.dtype) -> np.ndarray:
+        painted = np.zeros(self.shape[1:], dtype)
+        for number in reversed(self.in_frame(index)):
+            painted[self.mask(number, index)] = values[number]
         return painted

@@ -35,7 +35,11 @@ DAMAGE = (
     zlib.error,
 )
 
+#: What a picture inside a folder is known by.
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+
 _HEAD_BYTES = 4096
+_DICOM_HEAD_BYTES = 136
 _PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _REFUSED = {
     b"%PDF": "a PDF document",
@@ -114,6 +118,17 @@ def is_dicom(head: bytes) -> bool:
     of group 2 or 8.
     """
     return head[128:132] == b"DICM" or (head[:2] in (b"\x02\0", b"\x08\0") and head[3:4] == b"\0" and len(head) > 132)
+
+
+def is_dicom_file(path: Path) -> bool:
+    """Whether a path is a file that begins as DICOM does; a DICOMDIR, which lists images and holds none, is not one."""
+    try:
+        if not path.is_file() or path.name.upper() == "DICOMDIR":
+            return False
+        with path.open("rb") as stream:
+            return is_dicom(stream.read(_DICOM_HEAD_BYTES))
+    except OSError:
+        return False
 
 
 def check_size(path: Path, width: int, height: int) -> None:

@@ -13,7 +13,7 @@ from pydicom import Dataset, dcmread
 
 from pipeline.errors import InputError
 from pipeline.grid import AXES, Grid
-from pipeline.readers.content import check_size, damaged, is_dicom
+from pipeline.readers.content import check_size, damaged, is_dicom_file
 from pipeline.readers.dicom import (
     BROKEN,
     decode,
@@ -26,6 +26,7 @@ from pipeline.readers.dicom import (
 )
 from pipeline.readers.volume import Volume, no_spacing
 from pipeline.readers.voxels import check_shape
+from pipeline.scan import quiet
 from pipeline.scratch import scratch_array
 
 _TAGS = [
@@ -33,7 +34,6 @@ _TAGS = [
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "ImagerPixelSpacing"),
 ]
 _ONE_SERIES = "the slices of one series in a folder of their own"
-_HEAD_BYTES = 136
 #: Slices closer than this lie at one position, mm.
 _SAME_PLACE = 1e-3
 #: How far a gap may be from a whole number of slices and still count as slices that are missing.
@@ -61,7 +61,7 @@ class SliceHeader:
         return np.cross(*self.directions)
 
 
-def slice_headers(folder: Path) -> list[SliceHeader]:
+def slice_headers(folder: Path, pass_over_broken: bool = False) -> list[SliceHeader]:
     """Of each DICOM file of a folder that holds one image, in the order of names; others are passed over."""
     found = []
     for path in dicom_files(folder):
@@ -70,22 +70,21 @@ def slice_headers(folder: Path) -> list[SliceHeader]:
             if int(header.get("NumberOfFrames") or 1) == 1 and "Rows" in header:
                 found.append(_slice_header(path, header))
         except BROKEN:
-            raise damaged(path, "DICOM") from None
+            if not pass_over_broken:
+                raise damaged(path, "DICOM") from None
     return found
 
 
 def dicom_files(folder: Path) -> list[Path]:
     """The DICOM files of a folder, but no hidden ones and no DICOMDIR, which lists images and holds none."""
-    return [
-        path
-        for path in sorted(folder.iterdir())
-        if not path.name.startswith(".") and path.name.upper() != "DICOMDIR" and _is_dicom(path)
-    ]
+    return [path for path in sorted(folder.iterdir()) if not path.name.startswith(".") and is_dicom_file(path)]
 
 
-def is_volume(headers: Sequence[SliceHeader]) -> bool:
+def holds_volume(folder: Path) -> bool:
     """Whether two images of one series lie at different positions, so that they are no collection of single images."""
     first: dict[str, np.ndarray] = {}
+    with quiet():
+        headers = slice_headers(folder, pass_over_broken=True)
     for header in headers:
         if header.position is not None:
             before = first.setdefault(header.series, header.position)
@@ -220,14 +219,6 @@ def _once(path: Path, places: np.ndarray, same: Callable[[int, int], bool]) -> t
         found = f"{differing} more slices than positions, with other pixels, such as phases or echoes"
         raise InputError(path, found, "one slice a position: one phase or echo in a folder of its own")
     return kept, copies
-
-
-def _is_dicom(path: Path) -> bool:
-    try:
-        with path.open("rb") as stream:
-            return path.is_file() and is_dicom(stream.read(_HEAD_BYTES))
-    except OSError:
-        return False
 
 
 def _slice_header(path: Path, header: Dataset) -> SliceHeader:

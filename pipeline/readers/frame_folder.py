@@ -10,15 +10,15 @@ import numpy as np
 
 from pipeline.errors import InputError
 from pipeline.readers import picture
-from pipeline.readers.content import content_of
+from pipeline.readers.content import PICTURE_SUFFIXES, content_of
 from pipeline.readers.movie import Movie, gather
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 
 
 def frame_files(folder: Path) -> list[Path]:
     """The pictures of a folder in the order of the numbers in their names: frame 9 before frame 10."""
-    found = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+    found = (
+        path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+    )
     return sorted(found, key=_in_order)
 
 
