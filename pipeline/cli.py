@@ -92,12 +92,23 @@ class _Parser(argparse.ArgumentParser):
 
 
 _SEGMENT = """Find and outline regions. Each image gives NAME.json, NAME_mask.png (pixel values are class ids) and
-NAME_overlay.png. Finding nothing is a result, too. Exit code 2 where an input was refused; the others are done."""
+NAME_overlay.png; each volume or folder of DICOM slices NAME.json, NAME_seg.nii.gz, NAME_objects.nii.gz and
+NAME_overlay.png; each video NAME.json, NAME_seg.npz and NAME_overlay.mp4. Finding nothing is a result, too. Exit code 2
+where an input was refused; the others are done."""
+
+#: What --axis may be called, and the patient's axis it means.
+_AXES = {"0": 0, "1": 1, "2": 2, "sagittal": 0, "coronal": 1, "axial": 2}
 
 
 def _add_segment_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("paths", nargs="+", metavar="PATH", help="PNG, JPEG, TIFF, DICOM or 2-D NIfTI file, a folder, or a pattern")
+    add(
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help="image (PNG, JPEG, TIFF, DICOM, NIfTI), volume (NIfTI, NRRD, MHA, DICOM), video (MP4, AVI, GIF, DICOM), "
+        "a folder, or a pattern",
+    )
     add("--out", required=True, type=Path, metavar="DIR", help="folder for the results; made where it lacks")
     add(
         "--precision",
@@ -110,6 +121,11 @@ def _add_segment_arguments(parser: argparse.ArgumentParser) -> None:
     add("--min-score", type=_score, metavar="S", help="least score, 0..1 (default: the release's own, class by class)")
     add("--box", type=_box, action="append", dest="boxes", metavar="X,Y,W,H", help="outline what is in this box, "
         "in pixels, rather than look for regions; may be given several times")  # fmt: skip
+    add("--axis", type=_axis, metavar="A", help="cut volumes along the patient's axis 0 (sagittal slices), 1 (coronal) "
+        "or 2 (axial); default: as they were made")  # fmt: skip
+    add("--window", type=_window, metavar="CENTER,WIDTH", help="intensities of volumes to look at, in HU for CT: "
+        "40,400 shows soft tissue")  # fmt: skip
+    add("--frames", action="store_true", help="take a folder of numbered pictures as one video")
     add("--threads", type=_count, metavar="N", help="CPU threads (default: all cores)")
     add("--quiet", action="store_true", help="no line an image on standard output")
 
@@ -154,6 +170,19 @@ def _box(text: str) -> list[float]:
         case [x, y, width, height] if width > 0 and height > 0:
             return [x, y, width, height]
     raise argparse.ArgumentTypeError(f"{text!r}; expected x,y,width,height in pixels, width and height above 0")
+
+
+def _axis(text: str) -> int:
+    if text.lower() not in _AXES:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected 0 (sagittal), 1 (coronal) or 2 (axial)")
+    return _AXES[text.lower()]
+
+
+def _window(text: str) -> tuple[float, float]:
+    match _numbers(text):
+        case [centre, width] if width > 0:
+            return centre, width
+    raise argparse.ArgumentTypeError(f"{text!r}; expected center,width, the width above 0")
 
 
 def _refuse(problem: object) -> int:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from time import perf_counter
 
 import numpy as np
@@ -15,10 +15,14 @@ from tqdm import tqdm
 from pipeline.auto_segmenter import AutoSegmenter
 from pipeline.errors import InputError
 from pipeline.geometry import xywh_to_xyxy
-from pipeline.inputs import find_scans, output_names
+from pipeline.inputs import find_inputs, is_stack, output_names
 from pipeline.result_files import result_paths, unwritable, write_result_files
 from pipeline.results import OUT_OF_SCOPE, Segmentation
 from pipeline.scan import Scan, read_scan
+from pipeline.stack import Stack, read_stack
+from pipeline.stack_files import stack_result_paths, write_stack_files
+from pipeline.tracker import Tracker
+from pipeline.tracks import Tracking
 
 
 def segment_files(arguments: argparse.Namespace) -> int:
@@ -30,31 +34,64 @@ def segment_files(arguments: argparse.Namespace) -> int:
         For what concerns all inputs: the folder of the results, an unknown class, weights that can't be used.
     """
     _make_folder(arguments.out)
-    paths, refused = find_scans(arguments.paths)
+    paths, refused = find_inputs(arguments.paths, arguments.frames)
     for error in refused:
         _say(error)
     if not paths:
         return 2 if refused else 0
     segmenter = AutoSegmenter.from_release(arguments.weights, arguments.precision, arguments.threads)
     _check_classes(arguments.classes, segmenter)
-    boxes = xywh_to_xyxy(arguments.boxes).astype(np.float32) if arguments.boxes else None
     failed = len(refused)
     names = output_names(paths)
     inputs = {path.resolve() for path in paths}
-    for path in tqdm(paths, unit="image", disable=not sys.stderr.isatty()):
+    for path in tqdm(paths, unit="input", disable=not sys.stderr.isatty()):
         try:
-            _spare_inputs(result_paths(arguments.out, names[path]), inputs)
-            scan, segmentation = segment_file(
-                segmenter, path, boxes=boxes, classes=arguments.classes, min_score=arguments.min_score
-            )
-            write_result_files(arguments.out, names[path], str(path), scan.pixels, segmentation)
+            run = _run_stack if is_stack(path) else _run_image
+            line = run(segmenter, path, names[path], inputs, arguments)
         except InputError as error:
             _say(error)
             failed += 1
             continue
         if not arguments.quiet:
-            tqdm.write(_summary(path, segmentation), file=sys.stdout)
+            tqdm.write(line, file=sys.stdout)
     return 2 if failed else 0
+
+
+def _run_image(
+    segmenter: AutoSegmenter, path: Path, name: PurePath, inputs: set[Path], arguments: argparse.Namespace
+) -> str:
+    """Segment an image and write its files; returns the line that says what was found."""
+    _spare_inputs(result_paths(arguments.out, name), inputs)
+    boxes = xywh_to_xyxy(arguments.boxes).astype(np.float32) if arguments.boxes else None
+    scan, segmentation = segment_file(
+        segmenter, path, boxes=boxes, classes=arguments.classes, min_score=arguments.min_score
+    )
+    write_result_files(arguments.out, name, str(path), scan.pixels, segmentation)
+    return _summary(path, segmentation)
+
+
+def _run_stack(
+    segmenter: AutoSegmenter, path: Path, name: PurePath, inputs: set[Path], arguments: argparse.Namespace
+) -> str:
+    """Segment a volume or a video and write its files; returns the line that says what was found."""
+    if arguments.boxes:
+        raise InputError(path, "a volume or a video, with --box", "a single image with it")
+    start = perf_counter()
+    stack = read_stack(path, axis=arguments.axis, window=arguments.window)
+    read = (perf_counter() - start) * 1000
+    _spare_inputs(stack_result_paths(arguments.out, name, stack.kind), inputs)
+    with tqdm(total=len(stack), unit="frame", leave=False, disable=not sys.stderr.isatty()) as bar:
+
+        def progress(done: int, of: int) -> None:
+            bar.total = of
+            bar.update(done - bar.n)
+
+        tracker = Tracker(segmenter)
+        tracking = tracker(stack, classes=arguments.classes, min_score=arguments.min_score, progress=progress)
+    timings = {**tracking.timings_ms, "read": read, "total": tracking.timings_ms["total"] + read}
+    tracking = replace(tracking, timings_ms=timings)
+    write_stack_files(arguments.out, name, str(path), stack, tracking)
+    return _stack_summary(path, stack, tracking)
 
 
 def segment_file(
@@ -119,6 +156,15 @@ def _summary(path: Path, segmentation: Segmentation) -> str:
     )
     line = f"{path}: {found or 'nothing found'} ({segmentation.timings.total:.0f} ms)"
     return f"{line}. {OUT_OF_SCOPE}" if segmentation.out_of_scope else line
+
+
+def _stack_summary(path: Path, stack: Stack, tracking: Tracking) -> str:
+    noun = "slices" if stack.kind == "volume" else "frames"
+    found = ", ".join(
+        f"{track.label} {track.score:.2f} in {noun} {track.span[0]}-{track.span[1]}" for track in tracking.tracks
+    )
+    line = f"{path}: {found or 'nothing found'} ({len(stack)} {noun}, {tracking.timings_ms['total']:.0f} ms)"
+    return ". ".join((line, *stack.notes))
 
 
 def _say(problem: object) -> None:
