@@ -21,7 +21,7 @@ from pipeline.results import OUT_OF_SCOPE, Segmentation
 from pipeline.scan import Scan, read_scan
 from pipeline.stack import Stack, read_stack
 from pipeline.stack_files import stack_result_paths, write_stack_files
-from pipeline.tracker import Tracker
+from pipeline.tracker import Tracker, choose_axis
 from pipeline.tracks import Tracking
 
 
@@ -78,7 +78,7 @@ def _run_stack(
         raise InputError(path, "a volume or a video, with --box", "a single image with it")
     start = perf_counter()
     stack = read_stack(path, axis=arguments.axis, window=arguments.window)
-    read = (perf_counter() - start) * 1000
+    read = perf_counter()
     _spare_inputs(stack_result_paths(arguments.out, name, stack.kind), inputs)
     with tqdm(total=len(stack), unit="frame", leave=False, disable=not sys.stderr.isatty()) as bar:
 
@@ -86,9 +86,15 @@ def _run_stack(
             bar.total = of
             bar.update(done - bar.n)
 
+        if arguments.axis is None:
+            stack = choose_axis(stack, segmenter, arguments.classes)
+        chosen = perf_counter()
+        bar.total = len(stack)
         tracker = Tracker(segmenter)
         tracking = tracker(stack, classes=arguments.classes, min_score=arguments.min_score, progress=progress)
-    timings = {**tracking.timings_ms, "read": read, "total": tracking.timings_ms["total"] + read}
+    timings = dict.fromkeys(("read", "detect", "embed", "memory", "decode", "post", "total"), 0.0) | tracking.timings_ms
+    timings["read"], timings["total"] = (read - start) * 1000, (perf_counter() - start) * 1000
+    timings["detect"] += (chosen - read) * 1000  # to choose an axis is to detect
     tracking = replace(tracking, timings_ms=timings)
     write_stack_files(arguments.out, name, str(path), stack, tracking)
     return _stack_summary(path, stack, tracking)

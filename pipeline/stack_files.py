@@ -33,7 +33,8 @@ def write_stack_files(folder: Path, name: PurePath, file: str, stack: Stack, tra
 
     Of a volume: `<name>_seg.nii.gz`, class ids, and `<name>_objects.nii.gz`, numbers of the objects from 1 in the order
     of the JSON, both voxel on voxel as the input with its affine; and `<name>_overlay.png`, a contact sheet. Of a
-    video: `<name>_seg.npz` with `labels` and `objects`, (N, H, W) each, and `<name>_overlay.mp4`. Of both `<name>.json`.
+    video: `<name>_seg.npz` with `labels` and `objects`, (N, H, W) each, and `<name>_overlay.mp4`. Of both
+    `<name>.json`.
 
     Each file appears whole or not at all. The JSON is last: where it stands, the input is done.
 
