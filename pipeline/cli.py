@@ -30,6 +30,7 @@ _BUILD_COMMANDS = {
     ("train", "segmenter"): ("pipeline.training.train_segmenter", "train MedSAM2 to outline them"),
     ("features",): ("pipeline.training.feature_cache", "let a release's networks look at many images, once"),
     ("train", "decoder"): ("pipeline.training.train_decoder", "train MedSAM2's mask decoder alone"),
+    ("train", "memory"): ("pipeline.training.train_memory", "train MedSAM2's memory for volumes and videos"),
     ("export",): ("pipeline.training.export", "write the trained networks as ONNX graphs"),
     ("scope",): ("pipeline.training.scope", "teach a release which images it knows"),
     ("quantize",): ("pipeline.training.quantize", "turn the ONNX graphs into INT8"),

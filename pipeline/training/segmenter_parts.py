@@ -40,18 +40,26 @@ def decode(
     points = boxes.view(-1, 2, 2), torch.tensor([[2, 3]], device=boxes.device).expand(len(boxes), 2)
     if clicks is not None:
         points = tuple(torch.cat(pair, dim=1) for pair in zip(points, clicks, strict=True))
+    high_res = tuple(level[image_of] for level in embedding.high_res)
+    return run_decoder(segmenter, Embedding(embedding.vision[image_of], high_res), points)[:3]
+
+
+def run_decoder(
+    segmenter: nn.Module, embedding: Embedding, points: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """An embedding a prompt, points float32 (N, P, 2) and their labels int64 (N, P) -> what `decode` gives, and the
+    mask token (N, 256) that it was drawn with."""
     sparse, dense = segmenter.sam_prompt_encoder(points=points, boxes=None, masks=None)
-    decoder = segmenter.sam_mask_decoder
-    masks, ious, _, objects = decoder(
-        image_embeddings=embedding.vision[image_of],
+    masks, ious, tokens, objects = segmenter.sam_mask_decoder(
+        image_embeddings=embedding.vision,
         image_pe=segmenter.sam_prompt_encoder.get_dense_pe(),
         sparse_prompt_embeddings=sparse,
         dense_prompt_embeddings=dense,
         multimask_output=False,
         repeat_image=False,
-        high_res_features=[level[image_of] for level in embedding.high_res],
+        high_res_features=list(embedding.high_res),
     )
-    return masks[:, 0].float(), ious[:, 0].float(), objects[:, 0].float()
+    return masks[:, 0].float(), ious[:, 0].float(), objects[:, 0].float(), tokens[:, 0].float()
 
 
 def distillation_loss(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
