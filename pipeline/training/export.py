@@ -41,6 +41,7 @@ from pipeline.errors import InputError
 from pipeline.training.architectures import build_detector, build_segmenter
 from pipeline.training.config import read_config, read_object
 from pipeline.training.graphs import DecoderGraph, DetectorGraph, EncoderGraph
+from pipeline.training.memory_graphs import MemoryAttentionGraph, MemoryEncoderGraph
 from pipeline.training.progress import load_weights, read_weights, save_weights
 from pipeline.training.record import plot_log, read_record
 
@@ -48,6 +49,8 @@ OPSET = 17
 #: The graphs of each network, by file name.
 GRAPHS_OF = {"detector": ("detector",), "segmenter": ("image_encoder", "mask_decoder")}
 GRAPHS = tuple(graph for graphs in GRAPHS_OF.values() for graph in graphs)
+#: What a release for volumes and videos has beside them.
+MEMORY_GRAPHS = ("memory_attention", "memory_encoder")
 #: IoU over which the surer of two boxes of one class wins.
 NMS_IOU = 0.6
 #: What the graph drops at once; the thresholds that count are config.json's.
@@ -139,7 +142,7 @@ def _position_from_tables(graph: onnx.ModelProto, trunk: nn.Module) -> None:
 
 def decoder_onnx(segmenter: nn.Module) -> onnx.ModelProto:
     """SAM2 -> the encoder's outputs, `point_coords` float32 (N, P, 2), `point_labels` int64 (N, P) -> `mask_logits`,
-    `iou`, `object_score` float32 (N, ...)."""
+    `iou`, `object_score`, `mask_token` float32 (N, ...)."""
     grid = segmenter.sam_image_embedding_size
     inputs = {
         "embedding": torch.randn(1, 256, grid, grid),
@@ -149,8 +152,40 @@ def decoder_onnx(segmenter: nn.Module) -> onnx.ModelProto:
         "point_labels": torch.tensor([[2, 3]] * 3),
     }
     axes = {"point_coords": {0: "N", 1: "P"}, "point_labels": {0: "N", 1: "P"}}
-    axes |= {name: {0: "N"} for name in ("mask_logits", "iou", "object_score")}
-    return trace(DecoderGraph(segmenter), inputs, ("mask_logits", "iou", "object_score"), axes)
+    outputs = ("mask_logits", "iou", "object_score", "mask_token")
+    return trace(DecoderGraph(segmenter), inputs, outputs, axes | {name: {0: "N"} for name in outputs})
+
+
+def memory_attention_onnx(segmenter: nn.Module) -> onnx.ModelProto:
+    """SAM2 -> `embedding` float32 (1, 256, G, G) as the encoder gives it, `memories` float32 (N, M, 64, G, G),
+    `memory_age` int64 (M,), `pointers` float32 (N, P, 256), `pointer_age` float32 (P,) -> `conditioned` float32
+    (N, 256, G, G), which the decoder takes for the embedding."""
+    grid = segmenter.sam_image_embedding_size
+    inputs = {
+        "embedding": torch.randn(1, 256, grid, grid),
+        "memories": torch.randn(2, 3, 64, grid, grid),
+        "memory_age": torch.tensor([0, 2, 1]),
+        "pointers": torch.randn(2, 4, 256),
+        "pointer_age": torch.tensor([9.0, 2, 1, 4]),
+    }
+    axes = {"memories": {0: "N", 1: "M"}, "memory_age": {0: "M"}, "pointers": {0: "N", 1: "P"}}
+    axes |= {"pointer_age": {0: "P"}, "conditioned": {0: "N"}}
+    return trace(MemoryAttentionGraph(segmenter), inputs, ("conditioned",), axes)
+
+
+def memory_encoder_onnx(segmenter: nn.Module) -> onnx.ModelProto:
+    """SAM2 -> `embedding` float32 (1, 256, G, G), `mask_logits` float32 (N, 4 G, 4 G), `mask_token` float32 (N, 256),
+    `object_score` float32 (N,) -> `memory` float32 (N, 64, G, G), `pointer` float32 (N, 256)."""
+    grid = segmenter.sam_image_embedding_size
+    inputs = {
+        "embedding": torch.randn(1, 256, grid, grid),
+        "mask_logits": 4 * torch.randn(3, 4 * grid, 4 * grid),
+        "mask_token": torch.randn(3, 256),
+        "object_score": torch.tensor([1.0, -1.0, 0.5]),
+    }
+    outputs = ("memory", "pointer")
+    axes = {name: {0: "N"} for name in ("mask_logits", "mask_token", "object_score", *outputs)}
+    return trace(MemoryEncoderGraph(segmenter), inputs, outputs, axes)
 
 
 def store_half(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -202,6 +237,7 @@ def export_release(
     nms_iou: float = NMS_IOU,
     training_weights: bool = True,
     new_licenses: dict | None = None,
+    memory: bool = False,
 ) -> Release:
     """Fill a release folder with fp32 graphs, config.json, float16 training weights (if wanted) and a manifest.
 
@@ -213,6 +249,8 @@ def export_release(
         Where the graphs (and training weights) of the other networks come from.
     new_licenses
         Of weights that came from elsewhere, as `write_manifest` takes them.
+    memory
+        Export the segmenter's memory, too. Without new segmenter weights the base's memory graphs stay, if it has some.
 
     A release that was there is replaced, its int8 graphs with it: they are of other weights.
     """
@@ -223,11 +261,11 @@ def export_release(
     ]
     graphs, states = {}, {}
     for name, path in weights.items():
-        made, state = _EXPORTS[name](path, config, nms_iou)
+        made, state = _EXPORTS[name](path, config, nms_iou, memory)
         graphs |= {graph: store_half(model) for graph, model in made.items()}
         states[name] = state
     for name in GRAPHS_OF.keys() - weights.keys():
-        for graph in GRAPHS_OF[name]:
+        for graph in (*GRAPHS_OF[name], *(memory_graphs_in(base) if name == "segmenter" else ())):
             graphs[graph] = onnx.load(base.file(f"onnx/fp32/{graph}.onnx"))
     kept = {name: base.file(f"training/{name}.safetensors").read_bytes() for name in _kept(base, weights)}
     logs = {name: path.with_name("log.jsonl") for name, path in weights.items()}
@@ -249,24 +287,36 @@ def export_release(
     return list_files(out, version=version, trained_on=trained_on | ({"runs": runs} if runs else {}), licenses=licenses)
 
 
+def memory_graphs_in(release: Release, precision: str = "fp32") -> tuple[str, ...]:
+    """Those of the memory's graphs that a release has: both or none."""
+    listed = release.manifest["files"]
+    return tuple(graph for graph in MEMORY_GRAPHS if f"onnx/{precision}/{graph}.onnx" in listed)
+
+
 def _kept(base: Release | None, weights: dict[str, Path]) -> list[str]:
     """Networks whose training weights are the base's."""
     listed = base.manifest["files"] if base else {}
     return [name for name in GRAPHS_OF if name not in weights and f"training/{name}.safetensors" in listed]
 
 
-def _export_detector(path: Path, config: dict, nms_iou: float) -> tuple[dict[str, onnx.ModelProto], dict]:
+def _export_detector(path: Path, config: dict, nms_iou: float, _: bool) -> tuple[dict[str, onnx.ModelProto], dict]:
     detector = build_detector(_classes_of(path, config))
     load_weights(detector, path)
     state = _copy(detector)  # before the branches are fused
     return {"detector": detector_onnx(detector, config["detector"]["input_size"], nms_iou)}, state
 
 
-def _export_segmenter(path: Path, config: dict, _: float) -> tuple[dict[str, onnx.ModelProto], dict]:
+def _export_segmenter(path: Path, config: dict, _: float, memory: bool) -> tuple[dict[str, onnx.ModelProto], dict]:
     segmenter = build_segmenter(config["segmenter"]["input_size"]).eval()
     load_weights(segmenter, path)
     state = _copy(segmenter)
-    return {"image_encoder": encoder_onnx(segmenter), "mask_decoder": decoder_onnx(segmenter)}, state
+    graphs = {"image_encoder": encoder_onnx(segmenter), "mask_decoder": decoder_onnx(segmenter)}
+    if memory:
+        graphs |= {
+            "memory_attention": memory_attention_onnx(segmenter),
+            "memory_encoder": memory_encoder_onnx(segmenter),
+        }
+    return graphs, state
 
 
 _EXPORTS = {"detector": _export_detector, "segmenter": _export_segmenter}
@@ -294,6 +344,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, metavar="FILE", help=text)
     text = "prepared folder whose classes the detector was trained on, for classes of your own"
     parser.add_argument("--classes-of", type=Path, metavar="DIR", help=text)
+    text = "also export the segmenter's memory, for volumes and videos; its weights went through `train memory`"
+    parser.add_argument("--memory", action="store_true", help=text)
     parser.add_argument("--version", default="0.1.0", help="version of the weights (default %(default)s)")
     parser.add_argument("--trained-on", type=Path, metavar="FILE", help="JSON for the manifest: sources and sentences")
     text = "leave out training/*.safetensors, which fine-tuning starts from: a smaller release"
@@ -315,6 +367,8 @@ def run(arguments: argparse.Namespace) -> int:
     config = read_config(arguments.config, base, arguments.classes_of)
     if base is None:
         weights = {name: out / "training" / f"{name}.safetensors" for name in GRAPHS_OF} | weights
+    if arguments.memory and "segmenter" not in weights:
+        raise InputError("--memory", "no new segmenter to take it from", "--segmenter with what `train memory` wrote")
     release = export_release(
         weights,
         out,
@@ -324,6 +378,7 @@ def run(arguments: argparse.Namespace) -> int:
         base=base,
         nms_iou=arguments.nms_iou,
         training_weights=not arguments.no_training_weights,
+        memory=arguments.memory,
     )
     for name, entry in release.manifest["files"].items():
         print(f"{name:40} {entry['bytes'] / 1e6:8.2f} MB")
@@ -386,7 +441,9 @@ def trace(
 def _check_parity(graph: onnx.ModelProto, module: nn.Module, inputs: dict[str, torch.Tensor]) -> None:
     session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
     found = session.run(None, {name: value.numpy() for name, value in inputs.items()})
-    for output, array, wanted in zip(session.get_outputs(), found, module(*inputs.values()), strict=True):
+    given = module(*inputs.values())
+    given = (given,) if torch.is_tensor(given) else given
+    for output, array, wanted in zip(session.get_outputs(), found, given, strict=True):
         error = np.abs(array - wanted.numpy()).max() / max(np.abs(wanted.numpy()).max(), 1e-9)
         if not error < 1e-3:
             raise RuntimeError(f"{type(module).__name__}: {output.name} is off by {error:.1e} of torch's maximum")

@@ -58,12 +58,12 @@ class EncoderGraph(nn.Module):
         self.blocks = nn.ModuleList(_HieraBlock(block) for block in trunk.blocks)
         self.stage_ends = tuple(trunk.stage_ends)
         lateral = [conv.conv for conv in reversed(neck.convs)]  # finest first
-        self.to_high_res_0 = _chain(_pointwise(lateral[0]), _pointwise(decoder.conv_s0))
-        self.to_high_res_1 = _chain(_pointwise(lateral[1]), _pointwise(decoder.conv_s1))
-        self.to_embedding = _pointwise(lateral[2])
+        self.to_high_res_0 = _chain(pointwise(lateral[0]), pointwise(decoder.conv_s0))
+        self.to_high_res_1 = _chain(pointwise(lateral[1]), pointwise(decoder.conv_s1))
+        self.to_embedding = pointwise(lateral[2])
         with torch.no_grad():
             self.to_embedding.bias += sam.no_mem_embed.flatten()
-        self.from_coarse = _pointwise(lateral[3])
+        self.from_coarse = pointwise(lateral[3])
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x = (image.permute(0, 3, 1, 2).float() - self.mean) * self.inverse_std
@@ -135,7 +135,8 @@ class DecoderGraph(nn.Module):
     """SAM2's prompt encoder and mask decoder, single-mask token, one image and any number of prompts at once.
 
     The encoder's three outputs, point_coords float32 (N, P, 2) in input pixels, point_labels int64 (N, P) -> mask
-    logits (N, S/4, S/4), predicted IoU (N,), object score (N,). A low object score hides nothing here.
+    logits (N, S/4, S/4), predicted IoU (N,), object score (N,), mask token (N, 256), which the memory makes object
+    pointers of. A low object score hides nothing here.
     """
 
     def __init__(self, sam: nn.Module):
@@ -159,14 +160,14 @@ class DecoderGraph(nn.Module):
 
     def forward(
         self, embedding: Tensor, high_res_0: Tensor, high_res_1: Tensor, point_coords: Tensor, point_labels: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         tokens = self._embed_prompts(point_coords, point_labels)
         # (1, grid * grid, 256): one for all prompts until it has attended to their tokens
         image = embedding.flatten(2).transpose(1, 2) + self.no_mask
         tokens, image = self._transform(tokens, image)
         object_token, iou_token, mask_token = tokens[:, 0], tokens[:, 1], tokens[:, 2]
         mask_logits = self._draw(image, high_res_0, high_res_1, self.hyper(mask_token))
-        return mask_logits, self.iou_head(iou_token)[:, 0], self.object_head(object_token)[:, 0]
+        return mask_logits, self.iou_head(iou_token)[:, 0], self.object_head(object_token)[:, 0], mask_token
 
     def _embed_prompts(self, coords: Tensor, labels: Tensor) -> Tensor:
         """(N, P, 2), (N, P) -> (N, 6 + P + 1, 256): the decoder's own tokens, the points, SAM's closing no-point."""
@@ -237,7 +238,7 @@ def _thirds(linear: nn.Linear) -> list[nn.Linear]:
     return thirds
 
 
-def _pointwise(conv: nn.Conv2d) -> nn.Linear:
+def pointwise(conv: nn.Conv2d) -> nn.Linear:
     """A 1x1 convolution as a linear layer over the last axis."""
     linear = nn.Linear(conv.in_channels, conv.out_channels)
     with torch.no_grad():

@@ -19,7 +19,7 @@ from hub.resolve import fetch_file, resolve
 from pipeline.errors import InputError
 from pipeline.training.calibration import Calibration
 from pipeline.training.config import read_config
-from pipeline.training.export import GRAPHS_OF, export_release, list_files, save_graph, store_half
+from pipeline.training.export import GRAPHS_OF, MEMORY_GRAPHS, export_release, list_files, save_graph, store_half
 from pipeline.training.optimize_graph import optimize_graph
 from pipeline.training.quantize_graph import quantize_graph
 from pipeline.training.recipes import UNCALIBRATED
@@ -61,9 +61,10 @@ def import_medsam2(
         trained_on=trained_on,
         base=base,
         new_licenses=licenses,
+        memory=True,
     )
     calibration = Calibration((), release.config)
-    for name in GRAPHS_OF["segmenter"]:
+    for name in (*GRAPHS_OF["segmenter"], *MEMORY_GRAPHS):
         graph = quantize_graph(name, release.file(f"onnx/fp32/{name}.onnx"), calibration, UNCALIBRATED[name])
         save_graph(optimize_graph(store_half(graph)), out / "onnx" / "int8" / f"{name}.onnx")
     for precision, path in detectors.items():

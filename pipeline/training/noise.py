@@ -5,15 +5,19 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime
 
+#: Prompts or objects, points or pointers, memories.
+_SIDES = {"N": 1, "P": 2, "M": 7}
+
 
 def noise_feed(session: onnxruntime.InferenceSession) -> dict[str, np.ndarray]:
-    """An input for every name that a graph asks for, always the same: one prompt of one box where it takes prompts."""
+    """An input for every name that a graph asks for, always the same: one prompt of one box where it takes prompts, one
+    object with a full bank where it takes memories."""
     rng = np.random.default_rng(0)
     return {given.name: _noise(given, rng) for given in session.get_inputs()}
 
 
 def _noise(given: onnxruntime.NodeArg, rng: np.random.Generator) -> np.ndarray:
-    shape = [side if isinstance(side, int) else {"N": 1, "P": 2}[side] for side in given.shape]
+    shape = [side if isinstance(side, int) else _SIDES[side] for side in given.shape]
     match given.type:
         case "tensor(uint8)":
             return rng.integers(0, 256, shape, np.uint8)

@@ -3,7 +3,8 @@
 What is quantized in each graph, how, and what stays float stands in `pipeline.training.recipes`. Detector: statically,
 its ranges come from prepared train images. Encoder: its linear layers dynamically, its attention products with static
 ranges; its one convolution stays float. Decoder: its linear layers with static ranges on their inputs; dynamic ones
-would span all prompts of a run, so that one object's mask depended on the others. Weights are s8 a channel,
+would span all prompts of a run, so that one object's mask depended on the others. The memory, where there is one: its
+linear layers dynamically, as an object a run. Weights are s8 a channel,
 activations u8.
 """
 
@@ -22,7 +23,7 @@ from hub.release import Release
 from pipeline.errors import InputError
 from pipeline.runtime import open_session
 from pipeline.training.calibration import Calibration, pick_images
-from pipeline.training.export import GRAPHS, list_files, save_graph, store_half
+from pipeline.training.export import GRAPHS, list_files, memory_graphs_in, save_graph, store_half
 from pipeline.training.noise import noise_feed
 from pipeline.training.optimize_graph import optimize_graph
 from pipeline.training.prepared import PreparedSplit
@@ -49,7 +50,7 @@ def quantize_release(
     """
     release = Release.open(folder)
     picked = pick_images(PreparedSplit.read(prepared, "train"), images, prepared / "train.json")
-    sources = {name: release.file(f"onnx/fp32/{name}.onnx") for name in GRAPHS}
+    sources = {name: release.file(f"onnx/fp32/{name}.onnx") for name in (*GRAPHS, *memory_graphs_in(release))}
     # all of them, before any is written: a release holds a precision as a whole
     calibration = Calibration(picked, release.config, sources["image_encoder"])
     graphs = {

@@ -73,16 +73,31 @@ _DETECTOR = Recipe(
 )
 _ENCODER = Recipe(mode="dynamic", operators=("MatMul",), products=(SCORES, MIXTURES))
 _DECODER = Recipe(mode="static", operators=("MatMul",), keep_float=_PROMPT, float_outputs=True)
+# One object a run, so dynamic ranges span nothing but it; needs no sequences to calibrate on.
+_MEMORY = Recipe(mode="dynamic", operators=("MatMul",))
 
 #: {precision: {graph: recipe}}
 RECIPES: dict[str, dict[str, Recipe]] = {
-    "int8": {"detector": _DETECTOR, "image_encoder": _ENCODER, "mask_decoder": _DECODER},
+    "int8": {
+        "detector": _DETECTOR,
+        "image_encoder": _ENCODER,
+        "mask_decoder": _DECODER,
+        "memory_attention": _MEMORY,
+        "memory_encoder": _MEMORY,
+    },
     # 4-bit weights where they are linear layers: a smaller download, as slow as fp32
     "int4": {
         "detector": _DETECTOR,
         "image_encoder": Recipe("weights4", ("MatMul",)),
         "mask_decoder": Recipe("weights4", ("MatMul",), _PROMPT),
+        "memory_attention": Recipe("weights4", ("MatMul",)),
+        "memory_encoder": Recipe("weights4", ("MatMul",)),
     },
 }
 #: For networks that come without images to calibrate on: what needs none, the rest stays float.
-UNCALIBRATED = {"image_encoder": replace(_ENCODER, products=()), "mask_decoder": Recipe("float")}
+UNCALIBRATED = {
+    "image_encoder": replace(_ENCODER, products=()),
+    "mask_decoder": Recipe("float"),
+    "memory_attention": _MEMORY,
+    "memory_encoder": _MEMORY,
+}
