@@ -40,8 +40,10 @@ def open_graph(
     *,
     inputs: Sequence[str],
     outputs: Sequence[str],
+    optional_outputs: Sequence[str] = (),
 ) -> onnxruntime.InferenceSession:
-    """Open `onnx/<precision>/<name>.onnx` of a release; `inputs` and `outputs` are the names that it has to have.
+    """Open `onnx/<precision>/<name>.onnx` of a release; `inputs` and `outputs` are the names that it has to have, and
+    `optional_outputs` those that only newer releases give after them.
 
     fp32 and fp16 run on CUDA where onnxruntime has it; int8 is made for the CPU and always runs there.
 
@@ -55,7 +57,7 @@ def open_graph(
     _check_precision(precision, release)
     session = open_session(release.file(f"onnx/{precision}/{name}.onnx"), threads, cuda=precision in ("fp32", "fp16"))
     found = [given.name for given in session.get_inputs()], [given.name for given in session.get_outputs()]
-    if found != (list(inputs), list(outputs)):
+    if found[0] != list(inputs) or found[1] not in (list(outputs), [*outputs, *optional_outputs]):
         raise WeightsError(
             f"{release.folder}: {name}.onnx takes {', '.join(found[0])} and gives {', '.join(found[1])}; expected"
             f" {', '.join(inputs)} and {', '.join(outputs)}. These are not this version's graphs."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,8 @@ PAD, NEGATIVE, POSITIVE, BOX_TOP_LEFT, BOX_BOTTOM_RIGHT = -1, 0, 1, 2, 3
 #: Boxes decoded in one run: bounds the memory, and more at once is no faster.
 _PROMPTS_A_RUN = 8
 _FEATURES = ("embedding", "high_res_0", "high_res_1")
+#: Channels of a mask token.
+_TOKEN = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +35,24 @@ class Embedding:
     resize: Resize
 
 
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """What the decoder makes of N prompts.
+
+    Attributes
+    ----------
+    mask_logits : float32 (N, G, G) over the encoder's whole input; > 0 is inside. `Resize.mask_back` brings it back.
+    ious : float32 (N,), the IoU that the decoder expects, 0..1
+    object_scores : float32 (N,), logits of there being anything; means something only where that head was trained
+    mask_tokens : float32 (N, 256), what `pipeline.memory` makes object pointers of; None where the release has none
+    """
+
+    mask_logits: np.ndarray
+    ious: np.ndarray
+    object_scores: np.ndarray
+    mask_tokens: np.ndarray | None = None
+
+
 class Segmenter:
     """Outlines what a box or clicks point at.
 
@@ -40,7 +61,8 @@ class Segmenter:
     encoder
         `image` uint8 (1, S, S, 3) -> three feature maps.
     decoder
-        The feature maps, `point_coords`, `point_labels` -> `mask_logits`, `iou`, `object_score`.
+        The feature maps, `point_coords`, `point_labels` -> `mask_logits`, `iou`, `object_score`, and of newer releases
+        `mask_token`.
     config
         config.json of the release.
     """
@@ -56,7 +78,8 @@ class Segmenter:
     def from_release(cls, release: Release, precision: str = "int8", threads: int | None = None) -> Segmenter:
         prompts, found = ["point_coords", "point_labels"], ["mask_logits", "iou", "object_score"]
         encoder = open_graph(release, "image_encoder", precision, threads, inputs=["image"], outputs=_FEATURES)
-        decoder = open_graph(release, "mask_decoder", precision, threads, inputs=[*_FEATURES, *prompts], outputs=found)
+        names = {"inputs": [*_FEATURES, *prompts], "outputs": found, "optional_outputs": ["mask_token"]}
+        decoder = open_graph(release, "mask_decoder", precision, threads, **names)
         return cls(encoder, decoder, release.config)
 
     def plan(self, pixels: np.ndarray, boxes: np.ndarray | None = None) -> Resize:
@@ -84,6 +107,18 @@ class Segmenter:
         points: np.ndarray | None = None,
         point_labels: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`mask_logits`, `ious` and `object_scores` of what `decode_prompts` gives for the same."""
+        found = self.decode_prompts(embedding, boxes=boxes, points=points, point_labels=point_labels)
+        return found.mask_logits, found.ious, found.object_scores
+
+    def decode_prompts(
+        self,
+        embedding: Embedding,
+        *,
+        boxes: np.ndarray | None = None,
+        points: np.ndarray | None = None,
+        point_labels: np.ndarray | None = None,
+    ) -> Decoded:
         """One mask a prompt; a prompt is a box, clicks, or a box with clicks.
 
         Parameters
@@ -94,26 +129,52 @@ class Segmenter:
             float32 (N, P, 2), clicks as (x, y) in pixels of the original image.
         point_labels
             int64 (N, P): 1 inside, 0 outside, -1 for none where prompts have fewer clicks than P.
-
-        Returns
-        -------
-        mask_logits
-            float32 (N, G, G) over the encoder's whole input; > 0 is inside. `Resize.mask_back` brings it back.
-        ious
-            float32 (N,), the IoU that the decoder expects, 0..1.
-        object_scores
-            float32 (N,), logits of there being anything; means something only where that head was trained.
         """
         coords, labels = _prompts(boxes, points, point_labels)
         coords = embedding.resize.points(coords)
-        parts = [self.no_masks()]
+        parts = []
         for first in range(0, len(coords), _PROMPTS_A_RUN):
             rows = slice(first, first + _PROMPTS_A_RUN)
-            features = dict(zip(_FEATURES, embedding.features, strict=True))
-            prompts = {"point_coords": coords[rows], "point_labels": labels[rows]}
-            parts.append(self.decoder.run(None, features | prompts))
-        mask_logits, ious, object_scores = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return mask_logits, ious, object_scores
+            parts.append(self._run(embedding.features, coords[rows], labels[rows]))
+        return self._joined(parts)
+
+    def decode_conditioned(
+        self, embedding: Embedding, conditioned: np.ndarray, boxes: np.ndarray | None = None
+    ) -> Decoded:
+        """One mask an object that memory tells of, in a frame where nobody points at it.
+
+        Parameters
+        ----------
+        embedding
+            Of the frame.
+        conditioned
+            float32 (N, 256, S/16, S/16), what `Memory.condition` made of it for each object.
+        boxes
+            float32 (N, 4), xyxy in pixels of the original frame, where an object's box is known all the same.
+        """
+        if boxes is None:
+            coords = np.zeros((len(conditioned), 1, 2), np.float32)
+            labels = np.full((len(conditioned), 1), PAD, np.int64)
+        else:
+            coords, labels = box_to_points(boxes)
+            coords = embedding.resize.points(coords)
+        high_res = embedding.features[1:]
+        rows = (slice(row, row + 1) for row in range(len(conditioned)))
+        return self._joined([self._run((conditioned[row], *high_res), coords[row], labels[row]) for row in rows])
+
+    def _run(self, features: Sequence[np.ndarray], coords: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
+        given = dict(zip(_FEATURES, features, strict=True))
+        return self.decoder.run(None, given | {"point_coords": coords, "point_labels": labels})
+
+    def _joined(self, parts: list[list[np.ndarray]]) -> Decoded:
+        if not parts:
+            return Decoded(*self.no_masks(), np.zeros((0, _TOKEN), np.float32) if self.gives_tokens else None)
+        return Decoded(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+    @property
+    def gives_tokens(self) -> bool:
+        """Whether the decoder gives the mask tokens that the memory needs."""
+        return len(self.decoder.get_outputs()) > 3
 
     def no_masks(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What `decode` gives for no prompt at all."""
