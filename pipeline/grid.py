@@ -80,7 +80,9 @@ class Grid:
 
         `note` goes into the header's description, which takes 79 letters.
         """
-        if self.header is None:
+        if self.header is None and self.spacing_mm is None:
+            image = nibabel.Nifti1Image(values, None, dtype=values.dtype)
+        elif self.header is None:
             image = nibabel.Nifti1Image(values, self.affine, dtype=values.dtype)
             image.set_sform(self.affine, "scanner")
             image.set_qform(self.affine, "scanner", strip_shears=True)
