@@ -137,18 +137,6 @@ def test_left_is_at_the_left_unlike_in_single_slices(tmp_path):
 
 
 @pytest.mark.data
-def test_real_slices_are_those_of_training():
-    pytest.importorskip("scipy")  # what the data sets are read with
-    from pipeline.datasets.volume_files import grey_slice
-
-    folder = _data() / "msd_task04_hippocampus" / "imagesTr"
-    for path in sorted(folder.glob("*.nii.gz"))[:40:8]:  # float32 and uint8 ones
-        stack = read_stack(path, axis=1)
-        for index in range(len(stack)):
-            assert np.array_equal(stack.frames[index], grey_slice(path, 1, index))
-
-
-@pytest.mark.data
 def test_a_real_volume_in_all_48_orientations(tmp_path):
     path = _data() / "msd_task04_hippocampus" / "imagesTr" / "hippocampus_260.nii.gz"
     stack, image = read_stack(path, axis=1), nibabel.load(path)
@@ -308,7 +296,9 @@ def test_windows(tmp_path, values, window, header, expected):
 
 def test_ct_is_told_to_have_a_window(tmp_path):
     (note,) = read_stack(save(tmp_path / "a.nii", CT)).notes
-    assert note.startswith(f"values from {CT.min()} to {CT.max()} look like CT; --window shows less and clearer: 40,400")
+    assert note.startswith(
+        f"values from {CT.min()} to {CT.max()} look like CT; --window shows less and clearer: 40,400"
+    )
     assert read_stack(save(tmp_path / "a.nii", CT), window=(40, 400)).notes == ()
 
 

@@ -113,7 +113,7 @@ def read(folder: Path, window: tuple[float, float] | None = None) -> Volume:
     check_shape(folder, shape)
     grid = Grid.of_affine(shape, LPS_TO_RAS @ placement.affine)
     voxels = scratch_array(folder, shape[::-1], np.uint8)
-    used = sorted(set(placement.slots))
+    used = list(dict.fromkeys(placement.slots))
     for number, grey in zip(used, _grey_slices([headers[number] for number in used], window), strict=True):
         voxels[[slot for slot, source in enumerate(placement.slots) if source == number]] = grey
     return Volume(voxels.transpose(2, 1, 0), grid, (*placement.notes(grid), *no_spacing(grid)))
