@@ -21,6 +21,8 @@ from pycocotools import mask as coco_mask
 
 from pipeline.auto_segmenter import AutoSegmenter
 from pipeline.geometry import Resize
+from pipeline.memory import Memory
+from pipeline.propagation import View, carried, frame_by_frame, key_frames
 from pipeline.results import Detections
 from pipeline.stack import Stack
 from pipeline.tracks import Track, Tracking
@@ -46,16 +48,19 @@ class Rules:
     linking : how boxes become tubes
     sureness : what an object's best box needs, in shares of the least score of an image's box of its class
     rivals : class name -> share of the best tube's sum of scores that another of its class needs; 0.5 if left out
+    memory : names of the classes whose masks memory carries; those of the others are outlined frame by frame
     """
 
     linking: Linking = field(default_factory=Linking)
     sureness: float = 1.2
     rivals: dict[str, float] = field(default_factory=dict)
+    memory: tuple[str, ...] = ()
 
     @classmethod
     def from_config(cls, config: dict) -> Rules:
         settings = dict(config.get("tracking", {}))
-        return cls(Linking(**settings.pop("linking", {})), **settings)
+        memory = tuple(settings.pop("memory", ()))
+        return cls(Linking(**settings.pop("linking", {})), memory=memory, **settings)
 
 
 class Tracker:
@@ -66,9 +71,10 @@ class Tracker:
     >>> found.tracks[0].label, found.tracks[0].span, found.mask(0, 12).shape
     """
 
-    def __init__(self, segmenter: AutoSegmenter):
+    def __init__(self, segmenter: AutoSegmenter, threads: int | None = None):
         self.segmenter = segmenter
         self.rules = Rules.from_config(segmenter.release.config)
+        self.memory = Memory.from_release(segmenter.release, segmenter.precision, threads)
 
     def __call__(
         self,
@@ -113,6 +119,7 @@ class Tracker:
             tracks=tracks,
             precision=self.segmenter.precision,
             weights=self.segmenter.release.identity,
+            memory=any(track.label in self.rules.memory for track in tracks) and self.memory is not None,
             timings_ms=clock.milliseconds,
         )
 
@@ -149,36 +156,47 @@ class Tracker:
         return kept[: self.segmenter.detector.max_detections]
 
     def _outline(self, stack: Stack, tubes: list[Tube], clock: _Clock, count: _Count) -> tuple[Track, ...]:
+        """Masks of all tubes; memory carries those of the classes that it helps."""
         segmenter, (height, width) = self.segmenter.segmenter, stack.size
         window = common_window(tubes, width, height, segmenter.size, segmenter.surroundings)
-        rles: list[dict[int, dict]] = [{} for _ in tubes]
-        for frame in range(len(stack)):
-            count(1)
-            present = [number for number, tube in enumerate(tubes) if frame in tube.frames]
-            if not present:
-                continue
-            with clock("embed"):
-                embedding = segmenter.embed_input(window.image(stack.pixels(frame)), window)
-            with clock("decode"):
-                boxes = np.stack([tubes[number].boxes[frame - tubes[number].first] for number in present])
-                logits, _, _ = segmenter.decode(embedding, boxes=boxes)
-            with clock("post"):
-                for number, of_object in zip(present, logits, strict=True):
-                    mask = window.mask_back(of_object)
+        view = View(stack, window, segmenter, clock)
+        by_memory = [tube for tube in tubes if self.memory and self._label(tube) in self.rules.memory]
+        alone = [tube for tube in tubes if tube not in by_memory]
+        keys = [key_frames(tube, self.rules.sureness * self._threshold(tube)) for tube in by_memory]
+        rles: dict[Tube, dict[int, dict]] = {tube: {} for tube in tubes}
+        ways = [(alone, frame_by_frame(alone, view))]
+        if self.memory:
+            ways.append((by_memory, carried(by_memory, keys, view, self.memory)))
+        work = sum(len(tube) for tube in tubes)
+        for of_way, masks in ways:
+            for number, frame, logits in masks:
+                with clock("post"):
+                    mask = window.mask_back(logits)
                     if mask.any():
-                        rles[number][frame] = coco_mask.encode(np.asfortranarray(mask.view(np.uint8)))
-        tracks = [self._track(tube, of_tube) for tube, of_tube in zip(tubes, rles, strict=True) if of_tube]
+                        rles[of_way[number]][frame] = coco_mask.encode(np.asfortranarray(mask.view(np.uint8)))
+                count(len(stack) / work)
+        prompted = dict(zip(by_memory, keys, strict=True))
+        tracks = [self._track(tube, prompted.get(tube), of_tube) for tube, of_tube in rles.items() if of_tube]
         return tuple(sorted(tracks, key=lambda track: -track.score))
 
-    def _track(self, tube: Tube, rles: dict[int, dict]) -> Track:
-        scores = dict(zip(tube.frames, tube.scores.tolist(), strict=True))
+    def _label(self, tube: Tube) -> str:
+        return self.segmenter.class_names[tube.class_id]
+
+    def _threshold(self, tube: Tube) -> float:
+        """The release's own least score of a tube's class."""
+        detector = self.segmenter.detector
+        return float(detector.thresholds[detector.class_ids == tube.class_id][0])
+
+    def _track(self, tube: Tube, keys: tuple[int, ...] | None, rles: dict[int, dict]) -> Track:
+        """`keys` prompted it; None where each of its boxes did."""
+        prompted = tube.frames if keys is None else keys
         return Track(
-            label=self.segmenter.class_names[tube.class_id],
+            label=self._label(tube),
             class_id=tube.class_id,
             score=float(tube.scores.max()),
-            key_frames=(tube.frames[int(tube.scores.argmax())],),
-            rles=rles,
-            frame_scores={frame: scores[frame] for frame in rles},
+            key_frames=tuple(frame for frame in prompted if tube.score(frame) > 0),
+            rles=dict(sorted(rles.items())),
+            frame_scores={frame: tube.score(frame) for frame in sorted(rles)},
         )
 
 
@@ -247,10 +265,10 @@ class _Count:
     def __init__(self, progress: Progress | None, total: int):
         self.progress, self.total, self.done = progress, total, 0
 
-    def __call__(self, more: int) -> None:
+    def __call__(self, more: float) -> None:
         self.reach(self.done + more)
 
-    def reach(self, done: int) -> None:
+    def reach(self, done: float) -> None:
         self.done = min(max(done, self.done), self.total)
         if self.progress:
-            self.progress(self.done, self.total)
+            self.progress(int(self.done), self.total)

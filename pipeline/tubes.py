@@ -55,6 +55,14 @@ class Tube:
     def frames(self) -> range:
         return range(self.first, self.first + len(self))
 
+    def box(self, frame: int) -> np.ndarray:
+        """float32 (4,), xyxy, in a frame of its span."""
+        return self.boxes[frame - self.first]
+
+    def score(self, frame: int) -> float:
+        """0..1, in a frame of its span."""
+        return float(self.scores[frame - self.first])
+
     @property
     def stability(self) -> np.ndarray:
         """float64 (F,): mean IoU of each box with its neighbours', 0..1; 1 for a tube of one frame."""
