@@ -146,12 +146,13 @@ def _scans_of_folder(folder: Path, scans: list[Path]) -> list[Path]:
 
 def _inputs_of_folder(folder: Path, scans: list[Path], frames: bool) -> Iterator[Path]:
     """The folder itself where it is a volume or, with `frames`, a video; and all that is no part of that."""
-    parts = {path for path in scans if frames and path.suffix.lower() in PICTURE_SUFFIXES}
-    slices = [path for path in scans if is_dicom_file(path)]
-    if len(slices) > 1:
-        from pipeline.readers.dicom_series import holds_volume
+    parts: set[Path] = set()
+    if sum(map(is_dicom_file, scans)) > 1:
+        from pipeline.readers.dicom_series import slices_of_volume
 
-        parts |= set(slices) if holds_volume(folder) else set()
+        parts.update(slices_of_volume(folder))
+    if frames and not parts:
+        parts.update(path for path in scans if path.suffix.lower() in PICTURE_SUFFIXES)
     if parts:
         yield folder
     yield from (path for path in scans if path not in parts)

@@ -80,8 +80,11 @@ def dicom_files(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.iterdir()) if not path.name.startswith(".") and is_dicom_file(path)]
 
 
-def holds_volume(folder: Path) -> bool:
-    """Whether two images of one series lie at different positions, so that they are no collection of single images."""
+def slices_of_volume(folder: Path) -> list[Path]:
+    """The DICOM files of one image each in a folder where two of one series lie at different positions.
+
+    Of any other folder none: its files are a collection of single images.
+    """
     first: dict[str, np.ndarray] = {}
     with quiet():
         headers = slice_headers(folder, pass_over_broken=True)
@@ -89,8 +92,8 @@ def holds_volume(folder: Path) -> bool:
         if header.position is not None:
             before = first.setdefault(header.series, header.position)
             if np.abs(header.position - before).max() > _SAME_PLACE:
-                return True
-    return False
+                return [header.path for header in headers]
+    return []
 
 
 def read(folder: Path, window: tuple[float, float] | None = None) -> Volume:
