@@ -37,9 +37,17 @@ class AutoSegmenter:
     May be used from several threads.
     """
 
-    def __init__(self, detector: Detector, segmenter: Segmenter, scope: Scope | None, release: Release, precision: str):
+    def __init__(
+        self,
+        detector: Detector,
+        segmenter: Segmenter,
+        scope: Scope | None,
+        release: Release,
+        precision: str,
+        threads: int | None = None,
+    ):
         self.detector, self.segmenter, self.scope = detector, segmenter, scope
-        self.release, self.precision = release, precision
+        self.release, self.precision, self.threads = release, precision, threads
         self._embeddings: OrderedDict[bytes, Embedding] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -72,6 +80,7 @@ class AutoSegmenter:
             Scope.from_release(release, precision, threads),
             release,
             precision,
+            threads,
         )
 
     @property

@@ -71,10 +71,10 @@ class Tracker:
     >>> found.tracks[0].label, found.tracks[0].span, found.mask(0, 12).shape
     """
 
-    def __init__(self, segmenter: AutoSegmenter, threads: int | None = None):
+    def __init__(self, segmenter: AutoSegmenter):
         self.segmenter = segmenter
         self.rules = Rules.from_config(segmenter.release.config)
-        self.memory = Memory.from_release(segmenter.release, segmenter.precision, threads)
+        self.memory = Memory.from_release(segmenter.release, segmenter.precision, segmenter.threads)
 
     def __call__(
         self,
