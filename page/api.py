@@ -5,26 +5,28 @@ Their docstrings are what both show. Gradio takes one line of each parameter and
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterator
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
 
 import gradio as gr
 
-from hub import WeightsError
 from page.answers import Answers, Question
 from page.comparison import compare
-from page.refusals import refusal
+from page.refusals import said
+from page.stack_upload import upload
+from page.stacks import AXES, WINDOWS, Stacks
+from page.take_away import write_stack_take_away
 from page.words import Words
 from pipeline.edits import EDIT_SCHEMA, read_edits
-from pipeline.errors import InputError
+from pipeline.stack_files import to_json
 
 
 class Api:
-    """Bound to the weights that the page was started with."""
+    """Bound to the weights that the page was started with; `keep` moves a file to where a client may fetch it."""
 
-    def __init__(self, answers: Answers):
-        self._answers = answers
+    def __init__(self, answers: Answers, stacks: Stacks, keep: Callable[[Path], str]):
+        self._answers, self._stacks, self._keep = answers, stacks, keep
 
     def segment(self, image: str | None, precision: str, classes: list[str], min_score: float):
         """Find and outline regions in one image. Research software, not a medical device.
@@ -83,6 +85,30 @@ class Api:
         with said():
             return compare(self._answers, self._question(image, precision, classes, min_score), other)[2]
 
+    def segment_stack(self, files: list[str] | None, precision: str, classes: list[str], min_score: float, cut: str,
+                      window: str):  # fmt: skip
+        """Find objects in a volume or a video and follow them. Research software, not a medical device.
+
+        Parameters:
+            files: a NIfTI, NRRD, MHA, multi-frame DICOM, MP4, AVI or GIF file; or a DICOM series, zipped or as files.
+            precision: of the networks, "int8" or "fp32".
+            classes: names of the classes to look for; all where it is left out.
+            min_score: least score of an object's surest box, 0..1; the release's own thresholds where it is left out.
+            cut: of a volume, "axial", "coronal" or "sagittal" slices; "auto" as they were made.
+            window: of a CT, "brain", "soft_tissue", "lung" or "bone"; "auto" for anything else.
+
+        Returns:
+            The JSON of `python -m pipeline segment`, objects with spans and measures; and its files, masks among them.
+        """
+        with said():
+            if not files:
+                raise gr.Error(Words()("no_stack"), print_exception=False)
+            with upload(files) as path, tempfile.TemporaryDirectory() as folder:
+                question = self._stacks.question(path, precision, classes, min_score, AXES[cut], WINDOWS[window])
+                stack, found = self._stacks.ask(question)
+                written = [self._keep(each) for each in write_stack_take_away(Path(folder), stack, found)]
+                return to_json(path.name, stack, found), written
+
     def _question(self, image: str | None, precision: str, classes: list[str], min_score: float) -> Question:
         if image is None:
             raise gr.Error(Words()("no_image"), print_exception=False)
@@ -95,15 +121,3 @@ def edits_parameter() -> gr.JSON:
     parameter.api_info = lambda: {"type": "array", "items": EDIT_SCHEMA}
     parameter.example_payload = lambda: [{"action": "delete", "region": 1}]
     return parameter
-
-
-@contextmanager
-def said(words: Words | None = None) -> Iterator[None]:
-    """What an input or the weights are refused for, as one sentence to a client or in a corner of the page.
-
-    A client is told in English, whatever its language.
-    """
-    try:
-        yield
-    except (InputError, WeightsError) as error:
-        raise gr.Error(html.escape(refusal(error, words or Words()), quote=False), print_exception=False) from error

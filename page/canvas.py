@@ -21,15 +21,15 @@ from pycocotools import mask as coco_mask
 
 from page.lasting_edits import Noted
 from page.words import TABLES, Words
-from pipeline.overlay import class_colour
+from pipeline.overlay import class_colour, ink_on
 from pipeline.results import REGION_LABEL, Segmentation
 
 _SURFACE = Path(__file__).parent / "surface"
 #: Together one script, in this order.
 _SCRIPTS = ("mask.js", "canvas.js", "drawing.js", "correcting.js")
 #: Longer side of what a browser is given; masks of small images are drawn finer than their pixels.
-_MOST_PIXELS, _LEAST_MASK = 1280, 768
-_JPEG_QUALITY = 95
+MOST_PIXELS, _LEAST_MASK = 1280, 768
+JPEG_QUALITY = 95
 #: Encoded masks that are kept, so that a correction encodes one region.
 _KEPT_MASKS = 512
 _kept: OrderedDict[bytes, str] = OrderedDict()
@@ -96,11 +96,15 @@ def _region(shown: Segmentation, segmentation: Segmentation, index: int, found: 
         "iou": found["mask_iou"],
         "area_px": found["area_px"],
         "area_mm2": found["area_mm2"],
-        "colour": "#{:02x}{:02x}{:02x}".format(*colour),
-        "ink": "#000" if sum(np.multiply(colour, (0.299, 0.587, 0.114))) > 110 else "#fff",
+        "colour": hex_colour(colour),
+        "ink": ink_on(colour),
         "clicks": [[x, y, inside] for (x, y), inside in points],
         "counts": _counts(shown, index),
     }
+
+
+def hex_colour(colour: tuple[int, int, int]) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
 def _counts(shown: Segmentation, index: int) -> str:
@@ -121,15 +125,15 @@ def _counts(shown: Segmentation, index: int) -> str:
 
 def _grid(width: int, height: int) -> tuple[int, int]:
     longest = max(width, height)
-    scale = min(max(longest, _LEAST_MASK), _MOST_PIXELS) / longest
+    scale = min(max(longest, _LEAST_MASK), MOST_PIXELS) / longest
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def _data_url(pixels: np.ndarray) -> str:
     """The pixels alone, as JPEG: nothing of the file's own EXIF or header goes with them."""
     image = Image.fromarray(pixels)
-    if max(image.size) > _MOST_PIXELS:
+    if max(image.size) > MOST_PIXELS:
         image = image.resize(_grid(*image.size), Image.Resampling.BILINEAR, reducing_gap=2)
     out = io.BytesIO()
-    image.save(out, format="JPEG", quality=_JPEG_QUALITY, subsampling=0)
+    image.save(out, format="JPEG", quality=JPEG_QUALITY, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode("ascii")

@@ -24,26 +24,25 @@ def costs_html(timings: dict[str, float], weights_bytes: int, runs: dict[str, di
     runs
         Precision -> the timings of its first run on this image; they are compared where there are two.
     """
-    total = max(timings["total"], 1e-9)
-    stages = "".join(_bar(words(stage), timings[stage], timings[stage] / total) for stage in _STAGES)
     memory = memory_bytes()
     facts = [words("weights_bytes", megabytes=f"{weights_bytes / 1e6:.0f}")]
     facts += [words("process_bytes", megabytes=f"{memory / 1e6:.0f}")] if memory else []
-    caption = words("milliseconds")
-    return (
-        f'<table id="stages"><caption>{caption}</caption>{stages}</table>'
-        f'<p id="facts">{", ".join(facts)}</p>{_runs(runs, words)}'
-    )
+    stages = bars_html(words("milliseconds"), {words(stage): timings[stage] for stage in _STAGES}, "stages")
+    return f'{stages}<p id="facts">{", ".join(facts)}</p>{_runs(runs, words)}'
 
 
 def _runs(runs: dict[str, dict[str, float]], words: Words) -> str:
     if len(runs) < 2:
         return ""
-    slowest = max(max(times["total"] for times in runs.values()), 1e-9)
-    rows = "".join(
-        _bar(precision.upper(), times["total"], times["total"] / slowest) for precision, times in runs.items()
-    )
-    return f'<table id="runs"><caption>{words("first_runs")}</caption>{rows}</table>'
+    return bars_html(words("first_runs"), {name.upper(): times["total"] for name, times in runs.items()}, "runs")
+
+
+def bars_html(caption: str, milliseconds: dict[str, float], name: str = "") -> str:
+    """A table with a bar for each; the longest is as wide as the table."""
+    most = max(*milliseconds.values(), 1e-9)
+    rows = "".join(_bar(each, ms, ms / most) for each, ms in milliseconds.items())
+    identity = f' id="{name}"' if name else ""
+    return f'<table{identity} class="bars"><caption>{escape(caption)}</caption>{rows}</table>'
 
 
 def _bar(name: str, ms: float, share: float) -> str:

@@ -12,12 +12,11 @@ from PIL import Image
 
 from hub import WeightsError
 from page.answers import Answers, Question
-from page.api import said
 from page.canvas import canvas_value
 from page.comparison import compare, comparison_html
 from page.costs import costs_html
 from page.lasting_edits import Noted, note, retell
-from page.refusals import refused_html
+from page.refusals import refused_html, said
 from page.take_away import write_take_away
 from page.words import Words
 from pipeline.errors import InputError
@@ -152,7 +151,7 @@ def pictures(examples: list[Example], words: Words) -> list[tuple[Image.Image, s
 
 
 def start_html(words: Words) -> str:
-    return f'<div id="start">{words("start")}</div>'
+    return f'<div id="start" class="start">{words("start")}</div>'
 
 
 def status_html(found: Segmentation, corrections: int, words: Words) -> str:

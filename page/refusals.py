@@ -7,8 +7,13 @@ pattern here; where one has none, the sentence says in Vietnamese what kind of t
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from html import escape
 
+import gradio as gr
+
+from hub import WeightsError
 from page.words import Words
 from pipeline.errors import InputError
 
@@ -122,6 +127,18 @@ def refusal(error: Exception, words: Words) -> str:
 
 def refused_html(error: Exception, words: Words) -> str:
     return f'<div class="refused" role="alert">{escape(refusal(error, words))}</div>'
+
+
+@contextmanager
+def said(words: Words | None = None) -> Iterator[None]:
+    """What an input or the weights are refused for, as one sentence to a client or in a corner of the page.
+
+    A client is told in English, whatever its language.
+    """
+    try:
+        yield
+    except (InputError, WeightsError) as error:
+        raise gr.Error(escape(refusal(error, words or Words()), quote=False), print_exception=False) from error
 
 
 def _told(english: str, table: dict[str, str]) -> str | None:

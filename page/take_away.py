@@ -13,6 +13,9 @@ from pipeline.readers.content import content_of
 from pipeline.result_files import result_paths, write_result_files
 from pipeline.results import Segmentation
 from pipeline.scan import Scan
+from pipeline.stack import Stack
+from pipeline.stack_files import stack_result_paths, write_stack_files
+from pipeline.tracks import Tracking
 
 
 def write_take_away(
@@ -61,3 +64,10 @@ def write_take_away(
         except InputError as error:
             refused = InputError(scan.path.name, error.problem, error.expected)
     return written, refused
+
+
+def write_stack_take_away(folder: Path, stack: Stack, found: Tracking) -> list[Path]:
+    """The command line's files of a volume or a video."""
+    name = PurePath(output_names([stack.path])[stack.path].name)
+    write_stack_files(folder, name, stack.path.name, stack, found)
+    return stack_result_paths(folder, name, stack.kind)

@@ -10,8 +10,9 @@ from PIL import Image
 
 from pipeline.errors import InputError
 from pipeline.inputs import find_scans
-from pipeline.phantoms import write_phantoms
+from pipeline.phantoms import write_phantoms, write_stack_phantoms
 from pipeline.scan import read_scan
+from pipeline.stack import read_stack
 
 _THUMBNAIL = 160
 #: Of a folder; more would push the page's other parts out of sight.
@@ -22,6 +23,9 @@ _OF_PYDICOM = {
     "examples_overlay.dcm": "Real MRI of the abdomen: no known class",
     "J2K_pixelrep_mismatch.dcm": "Real CT of the head: no known class",
 }
+
+
+_STACKS_OF_PYDICOM = {"examples_ybr_color.dcm": "Real ultrasound video: no known class"}
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ def gather_examples(work: Path, folder: Path | None = None) -> tuple[list[Exampl
     if folder is not None and not folder.is_dir():
         raise InputError(folder, "no such folder", "a folder of images to offer as examples")
     examples = [Example(path, _picture(path), caption) for path, caption in write_phantoms(work)]
-    examples += [Example(path, _picture(path), caption) for path, caption in _real_scans(work)]
+    examples += [Example(path, _picture(path), caption) for path, caption in _copies(_OF_PYDICOM, work)]
     found, refused = find_scans([str(folder)]) if folder else ([], [])
     for number, path in enumerate(found[:_MOST]):
         try:
@@ -64,11 +68,25 @@ def gather_examples(work: Path, folder: Path | None = None) -> tuple[list[Exampl
     return examples, refused
 
 
-def _real_scans(work: Path) -> list[tuple[Path, str]]:
+def gather_stack_examples(work: Path) -> list[Example]:
+    """A volume and a video that are drawn, and a real ultrasound video that comes with pydicom."""
+    found = [*write_stack_phantoms(work), *_copies(_STACKS_OF_PYDICOM, work)]
+    return [Example(path, _middle(path), caption) for path, caption in found]
+
+
+def _middle(path: Path) -> Image.Image:
+    stack = read_stack(path)
+    middle = stack.pixels(len(stack) // 2)
+    picture = Image.fromarray(middle[:, ::-1] if stack.kind == "volume" else middle)  # as radiologists see it
+    picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    return picture
+
+
+def _copies(names: dict[str, str], work: Path) -> list[tuple[Path, str]]:
     from pydicom.data import get_testdata_file  # imported here: who segments a PNG needs no pydicom
 
     copies = []
-    for name, caption in _OF_PYDICOM.items():
+    for name, caption in names.items():
         source = get_testdata_file(name, download=False)
         if source:  # Debian's package, for one, comes without them
             copies.append((work / name, caption))

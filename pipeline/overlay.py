@@ -32,6 +32,11 @@ def class_colour(class_id: int) -> tuple[int, int, int]:
     return _OKABE_ITO[(class_id - 1) % len(_OKABE_ITO)]
 
 
+def ink_on(colour: tuple[int, int, int]) -> str:
+    """The colour of a text that can be read on `colour`."""
+    return "black" if sum(np.multiply(colour, (0.299, 0.587, 0.114))) > 110 else "white"
+
+
 def label_map_image(segmentation: Segmentation) -> Image.Image:
     """Label map as a grey image: pixel values are the class ids, in every reader (a palette would become colours)."""
     return Image.fromarray(segmentation.label_map())
@@ -164,5 +169,4 @@ def _draw_labels(canvas: Image.Image, segmentation: Segmentation, margin: int) -
         taken.append((x, y, x + width, y + height))
         colour = class_colour(int(detections.class_ids[index]))
         draw.rectangle((x, y, x + width - 1, y + height - 1), fill=colour)
-        ink = "black" if sum(np.multiply(colour, (0.299, 0.587, 0.114))) > 110 else "white"
-        draw.text((x + margin + 1 - left, y + margin + 1 - top), text, font=font, fill=ink)
+        draw.text((x + margin + 1 - left, y + margin + 1 - top), text, font=font, fill=ink_on(colour))

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 _SEED = 20
+_SLICES, _FRAMES = 12, 20
 
 
 def write_phantoms(folder: Path) -> list[tuple[Path, str]]:
@@ -81,6 +82,37 @@ _PHANTOMS = {
     "breast ultrasound": _breast_lesion,
     "colonoscopy": _polyp,
 }
+
+
+def write_stack_phantoms(folder: Path) -> list[tuple[Path, str]]:
+    """The same for volumes and videos: a heart as NIfTI, from its tip to its base, and one that beats as GIF."""
+    import nibabel  # imported here: it takes longer to load than all that is drawn
+
+    rng = np.random.default_rng(_SEED)
+    volume, video = folder / "phantom_heart.nii.gz", folder / "phantom_beating_heart.gif"
+    slices = [
+        np.asarray(_noisy(_heart(share), rng, 5).convert("L")) for share in np.linspace(0.05, 0.95, _SLICES) ** 0.5
+    ]
+    as_in_ras = np.stack([drawn[::-1, ::-1].T for drawn in slices], axis=-1)
+    nibabel.save(nibabel.Nifti1Image(as_in_ras.astype(np.int16), np.diag([1.25, 1.25, 8, 1])), volume)
+    beat = 0.5 + 0.5 * np.cos(2 * np.pi * np.arange(_FRAMES) / _FRAMES)
+    first, *others = [_noisy(_heart(share), rng, 5) for share in beat]
+    first.save(video, save_all=True, append_images=others, duration=40, loop=0)
+    return [(volume, "Phantom volume: heart MRI"), (video, "Phantom video: beating heart")]
+
+
+def _heart(filled: float) -> Image.Image:
+    """A short-axis slice, the left ventricle from squeezed (0) to filled (1)."""
+    image, draw = _blank(256, 12)
+    draw.ellipse((14, 24, 242, 232), fill=250)  # fat
+    draw.ellipse((20, 30, 236, 226), fill=70)  # chest
+    draw.ellipse((24, 70, 100, 200), fill=18)  # lungs
+    draw.ellipse((172, 60, 238, 200), fill=18)
+    draw.ellipse((70, 88, 130, 168), fill=165)  # right ventricle
+    draw.ellipse((98, 82, 182, 166), fill=55)  # muscle
+    radius = 17 + 14 * filled
+    draw.ellipse((140 - radius, 124 - radius, 140 + radius, 124 + radius), fill=210)
+    return image.filter(ImageFilter.GaussianBlur(2))
 
 
 def _blank(width: int, grey: int, height: int | None = None) -> tuple[Image.Image, ImageDraw.ImageDraw]:

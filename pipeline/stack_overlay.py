@@ -29,9 +29,10 @@ def draw_frame(stack: Stack, tracking: Tracking, index: int) -> np.ndarray:
     return draw_masks(stack.pixels(index), masks, [tracking.tracks[track].class_id for track in tracks])
 
 
-def contact_sheet(stack: Stack, tracking: Tracking) -> Image.Image:
+def contact_sheet(stack: Stack, tracking: Tracking, mirrored: bool = False) -> Image.Image:
     """Up to 24 slices, evenly chosen from where objects are (from all, where there is none), with their numbers.
 
+    `mirrored` shows each as radiologists do, the patient's right side at the left.
     Slices are as wide and high as in the patient, not as in the file. Numbers count from 0, as in the JSON.
     """
     spans = [track.span for track in tracking.tracks] or [(0, len(stack) - 1)]
@@ -42,7 +43,8 @@ def contact_sheet(stack: Stack, tracking: Tracking) -> Image.Image:
     sheet = Image.new("RGB", (columns * width, math.ceil(len(indices) / columns) * height))
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=_FONT)
     for place, index in enumerate(indices):
-        tile = Image.fromarray(draw_frame(stack, tracking, index)).resize((width, height), Image.Resampling.BILINEAR)
+        drawn = draw_frame(stack, tracking, index)[:, :: -1 if mirrored else 1]
+        tile = Image.fromarray(drawn).resize((width, height), Image.Resampling.BILINEAR)
         corner = place % columns * width, place // columns * height
         sheet.paste(tile, corner)
         draw.text(
