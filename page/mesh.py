@@ -34,7 +34,7 @@ def write_surface(path: Path, stack: Stack, found: Tracking) -> bool:
         steps = [max(1, -(-length // _MOST_VOXELS)) for length in voxels.shape]
         voxels = voxels[tuple(slice(None, None, step) for step in steps)]
         mesher = Mesher(tuple((spacing * steps).tolist()))
-        mesher.mesh(np.ascontiguousarray(voxels), close=True)
+        mesher.mesh(np.ascontiguousarray(voxels), close=False)
         mesh = mesher.get(1, normals=False, reduction_factor=0)
         vertices = _smooth(mesh.vertices.astype(np.float64), mesh.faces.astype(np.int64)) + corner * spacing
         vertices, faces = _seen_from_the_front(vertices, mesh.faces, stack.axis)

@@ -16,6 +16,7 @@ import gradio as gr
 from hub import WeightsError
 from page.words import Words
 from pipeline.errors import InputError
+from pipeline.readers.content import ACCEPTED_STACKS
 
 #: English pattern -> Vietnamese. {names} stand for anything, and are looked up themselves where `_THINGS` has them.
 _PROBLEMS = {
@@ -53,6 +54,25 @@ _PROBLEMS = {
     "{count} of them": "có {count}",
     "no region": "không có vùng nào",
     "no {keyword}": "thiếu {keyword}",
+    "a single image": "chỉ là một ảnh đơn",
+    "a volume of {size} voxels": "khối ảnh {size} điểm ảnh",
+    "a video without frames": "phim không có khung hình nào",
+    "a file without a picture stream": "tệp không có hình",
+    "frame {number} has {size} pixels, the first {first}":
+        "khung hình {number} có {size} điểm ảnh, khung đầu có {first}",
+    "{size} pixels, {name} has {first}": "{size} điểm ảnh, còn {name} có {first}",
+    "a folder without DICOM slices or frames": "không có lát cắt DICOM hay khung hình nào",
+    "a folder without DICOM slices": "không có lát cắt DICOM nào",
+    "{count} series, of {slices} slices": "có {count} loạt, gồm {slices} lát cắt",
+    "a series of one slice": "loạt chỉ có một lát cắt",
+    "slices of different sizes in one series": "các lát cắt trong một loạt có cỡ khác nhau",
+    "slices of different directions or pixel spacings in one series":
+        "các lát cắt trong một loạt khác hướng hoặc khác khoảng cách điểm ảnh",
+    "{some} of {all} slices without a position": "{some} trong {all} lát cắt không có vị trí",
+    "slices that all lie at one position": "mọi lát cắt nằm cùng một vị trí",
+    "a ZIP that is damaged or encrypted": "tệp ZIP hỏng hoặc có mật khẩu",
+    "a ZIP of {count} files": "tệp ZIP có {count} tệp",
+    "a ZIP of a large series": "tệp ZIP chứa loạt quá lớn",
 }  # fmt: skip
 _EXPECTED = {
     "a PNG, JPEG, TIFF, single DICOM or 2-D NIfTI file": "một tệp PNG, JPEG, TIFF, DICOM đơn hoặc NIfTI 2 chiều",
@@ -78,6 +98,22 @@ _EXPECTED = {
     "one that covers some of its {size}": "khung phủ một phần của ảnh {size}",
     "a point of its {size} pixels": "một điểm trong ảnh {size} điểm ảnh",
     "an image whose header keeps to the standard": "một ảnh có phần đầu tệp đúng chuẩn",
+    ACCEPTED_STACKS: "khối ảnh NIfTI, NRRD hoặc MHA, loạt DICOM, phim, hoặc nhiều khung hình",
+    "two slices or more; one alone is an image": "từ hai lát cắt; một lát cắt là ảnh đơn",
+    "at least one voxel": "ít nhất một điểm ảnh",
+    "at most {count} million voxels": "nhiều nhất {count} triệu điểm ảnh",
+    "at most {count} million pixels in all frames. Cut it first.":
+        "nhiều nhất {count} triệu điểm ảnh trong mọi khung hình. Hãy cắt ngắn trước.",
+    "at most {count} MB unpacked": "nhiều nhất {count} MB sau khi giải nén",
+    "3-D. Pick one volume first.": "ảnh 3 chiều. Hãy chọn một khối trước.",
+    "at least one frame": "ít nhất một khung hình",
+    "a video with frames": "một phim có khung hình",
+    "frames of one size": "các khung hình cùng cỡ",
+    "the slices of one series in a folder of their own": "các lát cắt của một loạt duy nhất",
+    "two positions or more": "từ hai vị trí",
+    "a position in each slice": "vị trí trong mỗi lát cắt",
+    "a volume, a video, or the slices of one DICOM series, as files or zipped":
+        "một khối ảnh, một phim, hoặc các lát cắt của một loạt DICOM, để rời hoặc nén ZIP",
     "a DICOM image with it, for a Segmentation has to refer to it":
         "một ảnh DICOM có mục đó, vì DICOM Segmentation phải dẫn tới nó",
 }  # fmt: skip

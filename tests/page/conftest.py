@@ -20,11 +20,11 @@ import numpy as np
 import psutil
 import pytest
 from gradio_client import Client, handle_file
-from PIL import Image
+from PIL import Image, ImageSequence
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
-from pipeline.phantoms import write_phantoms
+from pipeline.phantoms import write_phantoms, write_stack_phantoms
 
 ROOT = Path(__file__).parents[2]
 NOTICE = "Research software, not a medical device."
@@ -52,9 +52,23 @@ def files(tmp_path_factory) -> dict[str, Path]:
     noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
     found["noise"] = folder / "noise.png"
     Image.fromarray(noise).save(found["noise"])
+    found["heart volume"], found["heart video"] = short_stacks(folder)
     found["text"] = folder / "notes <b>bold.png"
     found["text"].write_text("not an image\n" * 9)
     return found
+
+
+def short_stacks(folder: Path) -> tuple[Path, Path]:
+    """Four slices and four frames of the drawn heart."""
+    drawn = folder / "drawn"
+    drawn.mkdir()
+    (volume, _), (video, _) = write_stack_phantoms(drawn)
+    short = folder / "heart.nii.gz", folder / "heart.gif"
+    nibabel.save(nibabel.load(volume).slicer[..., :4], short[0])
+    with Image.open(video) as frames:
+        first, *others = [frame.copy() for frame in ImageSequence.Iterator(frames)][:4]
+    first.save(short[1], save_all=True, append_images=others, duration=40, loop=0)
+    return short
 
 
 @pytest.fixture(scope="session")
@@ -147,7 +161,7 @@ class Visit:
             self.outside.append(request.url)
 
     def upload(self, path: Path) -> None:
-        self.page.set_input_files("input[type=file]", str(path))
+        self.page.set_input_files("#upload input[type=file]", str(path))
 
     def wait_for(self, text: str) -> None:
         self.page.get_by_text(text).first.wait_for(timeout=60_000)
@@ -199,15 +213,16 @@ class Visit:
         return json.loads(Path(download.value.path()).read_text("utf-8"))
 
     def make_files(self) -> None:
-        self.open_tab("Files")
+        self.open_tab("Files", "#results")
         self.page.get_by_role("button", name="Make the files").click()
         self.page.wait_for_selector("#files a[download]", timeout=60_000)
 
-    def open_tab(self, name: str) -> None:
-        tab = self.page.get_by_role("tab", name=name)
+    def open_tab(self, name: str, within: str = "body") -> None:
+        page = self.page.locator(within)
+        tab = page.get_by_role("tab", name=name)
         if not tab.is_visible():  # on a phone the last ones are in a menu
-            self.page.locator(".tabs button.overflow-menu, .overflow-menu > button").first.click()
-            self.page.locator(".overflow-dropdown button", has_text=name).click()
+            page.locator(".tabs button.overflow-menu:visible, .overflow-menu > button:visible").first.click()
+            page.locator(".overflow-dropdown button", has_text=name).click()
         else:
             tab.click()
 

@@ -86,6 +86,7 @@ def test_the_api_is_documented(client):
         "/segment": [("image", False), ("precision", True), *options],
         "/correct": [("image", False), ("edits", True), ("precision", True), *options],
         "/compare": [("image", False), ("precision", True), ("other", True), *options],
+        "/segment_stack": [("files", False), ("precision", True), *options, ("cut", True), ("window", True)],
     }
     assert all("not a medical device" in endpoint["description"] for endpoint in endpoints.values())
     edits = endpoints["/correct"]["parameters"][1]["type"]
@@ -159,7 +160,7 @@ def test_mcp_clients_find_and_call_the_endpoints(ask, url, files):
         return tools, calls
 
     tools, (found, corrected, refused) = with_mcp(url, talk)
-    assert [tool.name for tool in tools] == ["segment", "correct", "compare"]
+    assert [tool.name for tool in tools] == ["segment", "correct", "compare", "segment_stack"]
     assert all("not a medical device" in tool.description for tool in tools)
     assert '"action": "click"' in tools[1].description
     assert tools[1].inputSchema["properties"]["edits"]["items"]["required"] == ["action"]

@@ -142,7 +142,7 @@ def test_precisions_are_compared_side_by_side(visit, files, tmp_path):
     page = visit.page
     visit.upload(files[CHEST])
     visit.wait_for("2 regions found.")
-    visit.open_tab("Compare precisions")
+    visit.open_tab("Compare precisions", "#results")
     page.get_by_role("button", name="Compare", exact=True).click()
     page.wait_for_selector("#comparison li", timeout=60_000)
     assert page.locator("#slider img").count() == 2
@@ -256,7 +256,7 @@ def test_a_vietnamese_browser_shows_no_english(browser, url, files, tmp_path, si
         ("take_away", "make_files", "#files a[download]"),
         ("compare", "compare_button", "#comparison li"),
     ):
-        visit.open_tab(words[tab])
+        visit.open_tab(words[tab], "#results")
         page.get_by_role("button", name=words[button], exact=True).click()
         page.wait_for_selector(done, timeout=60_000)
         seen.append(page.inner_text("body"))

@@ -19,7 +19,7 @@ def test_twenty_uploads_at_once_are_all_answered(browser, url, files):
         page.wait_for_selector("#examples img")
         page.wait_for_load_state("networkidle")
     for page in pages:
-        page.set_input_files("input[type=file]", str(files[CHEST]))
+        page.set_input_files("#upload input[type=file]", str(files[CHEST]))
     for page in pages:
         page.get_by_text("2 regions found.").first.wait_for(timeout=120_000)
     for context in contexts:

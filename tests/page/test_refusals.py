@@ -19,6 +19,7 @@ from page.words import Words
 from pipeline.edits import read_edits
 from pipeline.errors import InputError
 from pipeline.scan import read_scan
+from pipeline.stack import read_stack
 
 ACCEPTED = "cần một tệp PNG, JPEG, TIFF, DICOM đơn hoặc NIfTI 2 chiều"
 DAMAGED = "tệp hỏng, bị cắt ngang, hoặc thuộc dạng không được hỗ trợ; cần một tệp {} nguyên vẹn"
@@ -94,6 +95,27 @@ def test_files_are_refused_in_vietnamese(write, sentence, tmp_path):
         read_scan(path)
     assert refusal(refused.value, Words("vi")) == f"{path}: {sentence}"
     assert refusal(refused.value, Words("en")) == str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("write", "sentence"),
+    [
+        pytest.param(two_pages, "chỉ là một ảnh đơn; cần khối ảnh NIfTI, NRRD hoặc MHA, loạt DICOM, phim, hoặc nhiều "
+                     "khung hình", id="picture"),
+        pytest.param(nifti((4, 5, 6, 7)), "ảnh 4 chiều (4, 5, 6, 7); cần ảnh 3 chiều. Hãy chọn một khối trước.",
+                     id="4-D"),
+        pytest.param(nifti((4, 5, 1)), "khối ảnh 4x5x1 điểm ảnh; cần từ hai lát cắt; một lát cắt là ảnh đơn",
+                     id="one slice"),
+        pytest.param(Path.mkdir, "không có lát cắt DICOM hay khung hình nào; cần khối ảnh NIfTI, NRRD hoặc MHA, loạt "
+                     "DICOM, phim, hoặc nhiều khung hình", id="empty folder"),
+    ],
+)  # fmt: skip
+def test_stacks_are_refused_in_vietnamese(write, sentence, tmp_path):
+    path = tmp_path / "khối.nii"
+    write(path)
+    with pytest.raises(InputError) as refused:
+        read_stack(path)
+    assert refusal(refused.value, Words("vi")) == f"{path}: {sentence}"
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ ABOUT = """
 import json, sys
 import app
 page = app.build_page(sys.argv[1])
-functions = {each.name: [each.concurrency_id, each.concurrency_limit] for each in page.fns.values()}
+functions = {each.fn.__qualname__: [each.concurrency_id, each.concurrency_limit] for each in page.fns.values()}
 queue = page._queue.max_size
 print(json.dumps({"functions": functions, "queue": queue, "delete": page.delete_cache, "limit": app._ANSWER_SECONDS}))
 """
@@ -36,10 +36,19 @@ def about(release) -> dict:
 
 
 def test_one_inference_at_a_time_and_a_queue_with_a_bound(about):
-    light = {"choose", "begin"}
-    networks = {name: limits for name, limits in about["functions"].items() if name not in light}
-    assert {"show", "edit", "record", "take_away", "side_by_side", "segment", "correct", "compare"} == set(networks)
-    assert all(limits == ["networks", 1] for limits in networks.values())
+    light = {
+        "Events.choose",
+        "Events.begin",
+        "StackEvents.choose",
+        "StackEvents.begin",
+        "StackEvents.stop",
+        "StackEvents.replace",
+    }
+    heavy = {name: limits for name, limits in about["functions"].items() if name not in light}
+    images = {f"Events.{name}" for name in ("show", "edit", "record", "take_away", "side_by_side")}
+    images |= {f"Api.{name}" for name in ("segment", "correct", "compare")}
+    assert set(heavy) == images | {"StackEvents.show", "Api.segment_stack"}
+    assert all(limits == ["networks" if name in images else "stacks", 1] for name, limits in heavy.items())
     assert (about["queue"], about["limit"]) == (40, 60)
 
 

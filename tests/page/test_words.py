@@ -9,7 +9,7 @@ import pytest
 from starlette.requests import Request
 
 from page.words import LANGUAGES, TABLES, Words
-from pipeline.examples import gather_examples
+from pipeline.examples import gather_examples, gather_stack_examples
 
 
 def test_both_languages_have_the_same_keys_and_values_to_fill_in():
@@ -22,7 +22,7 @@ def test_both_languages_have_the_same_keys_and_values_to_fill_in():
 
 def test_every_class_and_example_has_a_name_in_both(release, tmp_path):
     names = {f"class.{entry['name']}" for entry in release.config["classes"]}
-    captions = {example.caption for example in gather_examples(tmp_path)[0]}
+    captions = {each.caption for each in (*gather_examples(tmp_path)[0], *gather_stack_examples(tmp_path))}
     assert names | captions <= TABLES["en"].keys()
 
 
