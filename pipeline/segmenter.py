@@ -17,8 +17,6 @@ PAD, NEGATIVE, POSITIVE, BOX_TOP_LEFT, BOX_BOTTOM_RIGHT = -1, 0, 1, 2, 3
 #: Boxes decoded in one run: bounds the memory, and more at once is no faster.
 _PROMPTS_A_RUN = 8
 _FEATURES = ("embedding", "high_res_0", "high_res_1")
-#: Channels of a mask token.
-_TOKEN = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,13 +166,8 @@ class Segmenter:
 
     def _joined(self, parts: list[list[np.ndarray]]) -> Decoded:
         if not parts:
-            return Decoded(*self.no_masks(), np.zeros((0, _TOKEN), np.float32) if self.gives_tokens else None)
+            return Decoded(*self.no_masks())
         return Decoded(*(np.concatenate(part) for part in zip(*parts, strict=True)))
-
-    @property
-    def gives_tokens(self) -> bool:
-        """Whether the decoder gives the mask tokens that the memory needs."""
-        return len(self.decoder.get_outputs()) > 3
 
     def no_masks(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What `decode` gives for no prompt at all."""

@@ -252,7 +252,7 @@ INTERFACES = {
             ("point_coords", "tensor(float)", ["N", "P", 2]),
             ("point_labels", "tensor(int64)", ["N", "P"]),
         ],
-        [(name, "tensor(float)") for name in ("mask_logits", "iou", "object_score")],
+        [(name, "tensor(float)") for name in ("mask_logits", "iou", "object_score", "mask_token")],
     ),
 }
 

@@ -11,6 +11,8 @@ pytestmark = pytest.mark.training
 from hub import Release, resolve  # noqa: E402
 from pipeline import AutoSegmenter  # noqa: E402
 from pipeline.cli import main  # noqa: E402
+from pipeline.memory import Memory, MemoryBank  # noqa: E402
+from pipeline.segmenter import Segmenter  # noqa: E402
 from tests.hub.conftest import Machine, loopback  # noqa: E402, F401
 
 BOX = np.array([[100, 100, 300, 260]], np.float32)
@@ -60,6 +62,23 @@ def test_it_outlines_a_box(imported, phantoms, precision):
     found = AutoSegmenter.from_release(imported.folder, precision, threads=1)(phantoms[0], boxes=BOX)
     assert np.isfinite(found.mask_logits).all()
     assert found.weights["version"] == "1.0.0"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_its_memory_carries_a_mask_to_the_next_frame(imported, phantoms, precision):
+    segmenter = Segmenter.from_release(imported, precision, threads=1)
+    memory, bank = Memory.from_release(imported, precision, threads=1), MemoryBank()
+    embedding = segmenter.embed(phantoms[0])
+    memory.remember(bank, embedding, 0, segmenter.decode_prompts(embedding, boxes=BOX), prompted=True)
+    decoded = segmenter.decode_conditioned(embedding, memory.condition(embedding, bank, 1))
+    assert decoded.mask_logits.shape == (1, 128, 128)
+    assert np.isfinite(decoded.mask_logits).all()
+    memory.remember(bank, embedding, 1, decoded)
+    assert len(bank) == 2
+
+
+def test_all_int8_files_together_stay_small(imported):
+    assert imported.manifest["precisions"]["int8"]["bytes"] <= 60e6
 
 
 @pytest.mark.parametrize(
