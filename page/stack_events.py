@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import shutil
 import tempfile
+from collections import OrderedDict
 from collections.abc import Callable
 from html import escape
 from pathlib import Path
@@ -26,6 +29,8 @@ from pipeline.stack_overlay import contact_sheet
 from pipeline.tracks import Tracking
 
 _PROGRESS = gr.Progress()
+#: Visitors whose last volume's surface can be looked at.
+_KEPT_SURFACES = 100
 
 
 class StackEvents:
@@ -42,11 +47,13 @@ class StackEvents:
     def __init__(self, stacks: Stacks, examples: list[Example], keep: Callable[[Path], str]):
         self._stacks, self._examples, self._keep = stacks, examples, keep
         self._asked: dict[str, tuple] = {}
+        self._surfaces: OrderedDict[str, Path] = OrderedDict()
+        self._numbers = itertools.count(1)
 
     def show(self, files: list[str] | None, precision: str, classes: list[str], min_score: float, cut: str, window: str,
              request: gr.Request, progress: gr.Progress = _PROGRESS):  # fmt: skip
-        """A new stack or other options -> status, viewer, montage, surface, costs, files, and whether to cancel."""
-        nothing, words = ({}, None, None, "", None), Words.of(request)
+        """A new stack or other options -> status, viewer, montage, costs, files, and whether to cancel."""
+        nothing, words = ({}, None, "", None), Words.of(request)
         if not files:
             yield stack_start_html(words), *nothing, gr.Button(visible=False)
             return
@@ -57,6 +64,7 @@ class StackEvents:
             progress((done, total), desc=text, unit=words("steps"))
 
         visitor = request.session_hash
+        self._surfaces.pop(visitor, None)
         self._asked[visitor] = files, precision, classes, min_score, cut, window
         try:
             with upload(files) as path, tempfile.TemporaryDirectory() as folder:
@@ -64,7 +72,7 @@ class StackEvents:
                 question = self._stacks.question(path, precision, classes, min_score, AXES[cut], WINDOWS[window])
                 stack, found = self._stacks.ask(question, visitor, told)
                 progress(1.0, desc=words("writing"))
-                shown = self._shown(stack, found, words, Path(folder))
+                shown = self._shown(stack, found, words, Path(folder), visitor)
         except Stopped:
             shown = f'<div class="refused" role="status">{escape(words("stopped"))}</div>', *nothing
         except (InputError, WeightsError) as error:
@@ -83,6 +91,14 @@ class StackEvents:
         if self._asked.get(request.session_hash) != (files, precision, classes, min_score, cut, window):
             self._stacks.stop(request.session_hash)
 
+    def surface(self, request: gr.Request) -> str | None:
+        """The model of the visitor's last volume, by a name of its own each time: Model3D may have missed the last."""
+        kept = self._surfaces.get(request.session_hash)
+        if kept is None or not kept.exists():
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            return self._keep(Path(shutil.copyfile(kept, Path(folder, f"surface_{next(self._numbers)}.glb"))))
+
     def begin(self, request: gr.Request):
         """A page that was opened -> classes, examples and status in the visitor's language."""
         words = Words.of(request)
@@ -93,18 +109,20 @@ class StackEvents:
         """An example -> its file."""
         return [str(self._examples[event.index].path)]
 
-    def _shown(self, stack: Stack, found: Tracking, words: Words, folder: Path) -> tuple:
+    def _shown(self, stack: Stack, found: Tracking, words: Words, folder: Path, visitor: str) -> tuple:
         view = viewer_value(stack, found, words, folder, self._keep)
         sheet = folder / "montage.png"
         contact_sheet(stack, found, mirrored=stack.kind == "volume").save(sheet)
         surface = folder / "surface.glb"
-        model = self._keep(surface) if write_surface(surface, stack, found) else None
+        if write_surface(surface, stack, found):
+            self._surfaces[visitor] = Path(self._keep(surface))
+            while len(self._surfaces) > _KEPT_SURFACES:
+                self._surfaces.popitem(last=False)
         files = [self._keep(path) for path in write_stack_take_away(folder / "files", stack, found)]
         return (
             stack_status_html(stack, found, words),
             view,
             self._keep(sheet),
-            model,
             stack_costs_html(found, words),
             files,
         )

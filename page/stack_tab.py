@@ -37,11 +37,11 @@ def stack_tab(
         with gr.Column(scale=6, min_width=340, elem_id="stack-results", elem_classes="results"):
             status = gr.HTML("", elem_id="stack-status", elem_classes="status")
             cancel = gr.Button(word("cancel"), size="sm", elem_id="cancel", visible=False)
-            surface = viewer(elem_id="viewer")
+            view = viewer(elem_id="viewer")
             with gr.Tabs():
                 with gr.Tab(word("montage")):
                     sheet = gr.Image(show_label=False, interactive=False, format="png", elem_id="montage")
-                with gr.Tab(word("surface")):
+                with gr.Tab(word("surface")) as surface_tab:
                     model = gr.Model3D(show_label=False, interactive=False, elem_id="model", height=420)
                 with gr.Tab(word("take_away")):
                     taken = gr.File(file_count="multiple", interactive=False, show_label=False, elem_id="stack-files")
@@ -54,10 +54,14 @@ def stack_tab(
     at_once = {"show_progress": "hidden", "queue": False, **private}
     cancel.click(events.stop, None, None, **at_once)
     gr.on([each.change for each in inputs], events.replace, inputs, None, **at_once)
-    gr.on(
-        [each.change for each in inputs], events.show, inputs, [status, surface, sheet, model, costs, taken, cancel],
+    done = gr.on(
+        [each.change for each in inputs], events.show, inputs, [status, view, sheet, costs, taken, cancel],
         trigger_mode="always_last", show_progress_on=status, **STACKS, **private,
     )  # fmt: skip
+    # Not an output of `show`, a generator, whose last answer comes twice: Model3D forgets a model that comes again while
+    # its viewer loads.
+    done.then(events.surface, None, model, show_progress="hidden", **private)
+    surface_tab.select(events.surface, None, model, show_progress="hidden", **private)
     gallery.select(events.choose, None, files, **private)
     page.load(events.begin, None, [classes, gallery, status], show_progress="hidden", **private)
     page.unload(events.stop)

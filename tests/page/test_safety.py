@@ -43,6 +43,7 @@ def test_one_inference_at_a_time_and_a_queue_with_a_bound(about):
         "StackEvents.begin",
         "StackEvents.stop",
         "StackEvents.replace",
+        "StackEvents.surface",
     }
     heavy = {name: limits for name, limits in about["functions"].items() if name not in light}
     images = {f"Events.{name}" for name in ("show", "edit", "record", "take_away", "side_by_side")}
