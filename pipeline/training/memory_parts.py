@@ -128,6 +128,7 @@ def follow(
     prompts: Mapping[int, Tensor],
     *,
     carry_boxes: bool = False,
+    seen: Mapping[int, tuple[Tensor, Tensor]] | None = None,
     there: Mapping[int, Tensor] | None = None,
 ) -> list[Decoded]:
     """Carry one object a clip through its frames in order.
@@ -136,6 +137,7 @@ def follow(
     prompts : frame -> boxes (N, 4) in input pixels; frame 0 has to be among them. These frames are decoded as single
         images, the others on conditioned features, without any prompt.
     carry_boxes : prompt the others with the box of the last mask, enlarged a little.
+    seen : frame -> boxes (N, 4) and bool (N,), whose boxes are taken there instead, as where a detector saw the object.
     there : frame -> bool (N,), what is remembered of the object's presence, instead of what the object score says.
     """
     bank: list[Remembered] = []
@@ -146,9 +148,12 @@ def follow(
         prompted = frame in prompts
         if prompted:
             boxes = prompts[frame]
+        elif seen and frame in seen:
+            own, whose = seen[frame]
+            boxes = torch.where(whose[:, None], own, boxes)
         points = box_points(boxes) if prompted or carry_boxes else no_points(len(vision), vision.device)
-        seen = vision if prompted else condition(segmenter, vision, bank, frame)
-        decoded = Decoded(*run_decoder(segmenter, Embedding(seen, high_res), points))
+        looked_at = vision if prompted else condition(segmenter, vision, bank, frame)
+        decoded = Decoded(*run_decoder(segmenter, Embedding(looked_at, high_res), points))
         found.append(decoded)
         told = (there or {}).get(frame)
         bank.append(remember(segmenter, vision, decoded, frame, prompted=prompted, there=told))

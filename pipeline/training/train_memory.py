@@ -3,8 +3,8 @@
 Image encoder, prompt encoder and mask decoder stay as they are; what the encoder makes of the clips is computed once
 (`--cache`). Of a clip's frames the first is prompted with its true box, thrown off a little; every later one is
 conditioned on what was made of the frames before it and decoded without a prompt, or (`--carried`) with the box of the
-mask before. Now and then a later frame is prompted, too. Clips run past the ends of the object, which teaches the
-object score; unlabelled frames are passed through without a loss.
+mask before or one as a detector gives it. Now and then a later frame is prompted as a single image, too. Clips run past
+the ends of the object, which teaches the object score; unlabelled frames are passed through without a loss.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ from pipeline.training.train_decoder import throw
 LOSS_WEIGHTS = {"dice": 1.0, "cross_entropy": 1.0, "iou": 0.1, "object": 0.5}
 #: Share of batches in which a later frame is prompted, too.
 _PROMPTED_AGAIN = 0.25
+#: Share of the frames with carried boxes in which a detector saw the object, so that its own box is at hand.
+_SEEN = 0.5
 #: Share of batches that remember the true presence of the object: a score head that has yet to learn would hide it.
 _PRESENCE_TOLD = 0.5
 #: How far a prompt's sides are off, in sizes of the box.
@@ -90,19 +92,22 @@ def clip_losses(
     again: int | None = None,
     *,
     carry_boxes: bool = False,
+    seen: tuple[int, ...] = (),
     there: dict[int, Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """Losses over the frames of a batch that are labelled and not prompted, and their weighted sum under "loss".
 
     again : a frame that is prompted, beside the first, if the object is in it in the whole batch; None for none.
     carry_boxes, there : as `follow` takes them.
+    seen : frames in which, if boxes are carried, the object's own box thrown off a little is taken where it is present.
     """
     embedding, high_res_0, high_res_1, boxes, masks, state, thrown = batch
     prompts = {0: thrown[:, 0]}
     if again is not None and bool((state[:, again] == PRESENT).all()):
         prompts[again] = thrown[:, again]
     clip = Embedding(embedding, (high_res_0, high_res_1))
-    found = follow(segmenter, clip, prompts, carry_boxes=carry_boxes, there=there)
+    own = {frame: (thrown[:, frame], state[:, frame] == PRESENT) for frame in seen}
+    found = follow(segmenter, clip, prompts, carry_boxes=carry_boxes, seen=own, there=there)
     parts: list[tuple[Tensor, ...]] = []
     for frame, decoded in enumerate(found):
         known = state[:, frame] != UNKNOWN
@@ -223,12 +228,13 @@ def train(arguments: argparse.Namespace) -> None:
         state = batch[5]
         again = int(rng.integers(2, state.shape[1])) if rng.random() < _PROMPTED_AGAIN else None
         carry = rng.random() < arguments.carried
+        seen = tuple(frame for frame in range(1, state.shape[1]) if rng.random() < _SEEN)
         there = None
         if rng.random() < _PRESENCE_TOLD:
             told = [frame for frame in range(1, state.shape[1]) if bool((state[:, frame] != UNKNOWN).all())]
             there = {frame: state[:, frame] == PRESENT for frame in told}
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            return clip_losses(segmenter, batch, again, carry_boxes=carry, there=there)
+            return clip_losses(segmenter, batch, again, carry_boxes=carry, seen=seen, there=there)
 
     def look_at_val(state: dict[str, Tensor]) -> dict[str, float]:
         judge = copy.deepcopy(segmenter)
@@ -270,7 +276,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--frames", type=int, default=8, help="frames a clip (default %(default)s)")
     text = "val sequences a source at most, each gives two clips (default %(default)s)"
     add("--val-sequences", type=int, default=10, help=text)
-    text = "share of batches whose later frames are prompted with the box of the mask before (default %(default)s)"
+    text = "share of batches whose later frames get boxes: the last mask's, or as a detector's (default %(default)s)"
     add("--carried", type=float, default=0.5, metavar="SHARE", help=text)
     text = "start from the memory of this training rather than afresh; may be --init's own file"
     add("--memory", type=Path, metavar="FILE", help=text)
