@@ -71,7 +71,7 @@ def test_its_memory_carries_a_mask_to_the_next_frame(imported, phantoms, precisi
     embedding = segmenter.embed(phantoms[0])
     memory.remember(bank, embedding, 0, segmenter.decode_prompts(embedding, boxes=BOX), prompted=True)
     decoded = segmenter.decode_conditioned(embedding, memory.condition(embedding, bank, 1))
-    assert decoded.mask_logits.shape == (1, 128, 128)
+    assert decoded.mask_logits.shape == (1, segmenter.mask_size, segmenter.mask_size)
     assert np.isfinite(decoded.mask_logits).all()
     memory.remember(bank, embedding, 1, decoded)
     assert len(bank) == 2
