@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import mmap
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -33,7 +34,12 @@ def scratch_array(path: Path, shape: Sequence[int], dtype: np.dtype | type) -> n
     if size <= IN_MEMORY:
         return np.zeros(shape, dtype)
     with scratch_file(path, size) as file:
-        file.truncate(size)
+        try:
+            # a write to a page that the disk has no room for would end the process
+            os.posix_fallocate(file.fileno(), 0, size)
+        except (AttributeError, OSError):
+            check_room(path, size)  # taken by others meanwhile; or this system can't
+            file.truncate(size)
         return np.memmap(file, dtype, "r+", shape=tuple(shape))
 
 
@@ -65,5 +71,5 @@ def let_go(array: np.ndarray) -> None:
     """Take the pages of a scratch array out of this process' memory; they are read again when needed."""
     while isinstance(array, np.ndarray):
         array = array.base
-    if isinstance(array, mmap.mmap):
+    if isinstance(array, mmap.mmap) and hasattr(array, "madvise"):
         array.madvise(mmap.MADV_DONTNEED)

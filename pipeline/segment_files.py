@@ -8,6 +8,7 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
@@ -19,10 +20,10 @@ from pipeline.inputs import find_inputs, is_stack, output_names
 from pipeline.result_files import result_paths, unwritable, write_result_files
 from pipeline.results import OUT_OF_SCOPE, Segmentation
 from pipeline.scan import Scan, read_scan
-from pipeline.stack import Stack, read_stack
-from pipeline.stack_files import stack_result_paths, write_stack_files
-from pipeline.tracker import Tracker, choose_axis
-from pipeline.tracks import Tracking
+
+if TYPE_CHECKING:
+    from pipeline.stack import Stack
+    from pipeline.tracks import Tracking
 
 
 def segment_files(arguments: argparse.Namespace) -> int:
@@ -74,6 +75,11 @@ def _run_stack(
     segmenter: AutoSegmenter, path: Path, name: PurePath, inputs: set[Path], arguments: argparse.Namespace
 ) -> str:
     """Segment a volume or a video and write its files; returns the line that says what was found."""
+    # nibabel and PyAV take as long to load as an image to segment
+    from pipeline.stack import read_stack
+    from pipeline.stack_files import stack_result_paths, write_stack_files
+    from pipeline.tracker import Tracker, choose_axis
+
     if arguments.boxes:
         raise InputError(path, "a volume or a video, with --box", "a single image with it")
     start = perf_counter()

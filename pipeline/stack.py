@@ -111,7 +111,8 @@ class Stack:
         """
         if self.grid is None or values.shape != self.frames.shape[:3]:
             raise ValueError(f"Stack.to_file: {values.shape}; expected values of a volume {self.frames.shape[:3]}")
-        return self.grid.image(self.grid.stored(_canonical(values, self.axis)), note)
+        with quiet():  # nibabel says what it mends in the input's header
+            return self.grid.image(self.grid.stored(_canonical(values, self.axis)), note)
 
     @property
     def size(self) -> tuple[int, int]:

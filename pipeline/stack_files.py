@@ -7,6 +7,7 @@ from pathlib import Path, PurePath
 
 import nibabel
 import numpy as np
+from av.error import FFmpegError
 
 from hub.files import replace_file, replace_path
 from pipeline.measures import longest_diameter_mm, volume_ml
@@ -53,7 +54,7 @@ def write_stack_files(folder: Path, name: PurePath, file: str, stack: Stack, tra
             _write_video(*paths[:2], stack, tracking)
         with replace_file(record) as out:
             out.write(json.dumps(to_json(file, stack, tracking), indent=1) + "\n")
-    except OSError as error:
+    except (OSError, FFmpegError) as error:
         raise unwritable(record.parent, error) from error
 
 

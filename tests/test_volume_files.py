@@ -394,6 +394,21 @@ def test_refused(tmp_path, write, message):
     assert str(error.value) == f"{path}: {message}"
 
 
+def test_a_small_file_that_would_unzip_to_much_is_refused(tmp_path):
+    """Behind the voxels, before them in a file that says to skip some, and in a header without end."""
+    path = save(tmp_path / "a.nii")
+    zipped = tmp_path / "a.nii.gz"
+    zipped.write_bytes(gzip.compress(path.read_bytes() + bytes(80 << 20)))
+    skip = write_nrrd(tmp_path / "a.nrrd", encoding="raw")
+    skip.write_bytes(skip.read_bytes().replace(b"encoding: raw", b"byte skip: 999999999999\nencoding: raw"))
+    endless = tmp_path / "b.nrrd"
+    endless.write_bytes(b"NRRD0005\n" + b"# a\n" * (1 << 19))
+    for name, kind in ((zipped, "NIfTI"), (skip, "NRRD"), (endless, "NRRD")):
+        with pytest.raises(InputError) as error:
+            read_stack(name)
+        assert str(error.value) == f"{name}: {DAMAGED.format(kind)}"
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -22,6 +22,8 @@ from pipeline.readers.voxels import check_shape, grey_voxels, read_stored
 _CHUNK = 1 << 20
 #: Where voxels may begin at the latest. Before them nothing but a header's extensions lies.
 _MAX_OFFSET = 64 << 20
+#: What may follow the voxels. A small zipped file could hold any length of zeros.
+_MAX_REST = 64 << 20
 
 
 def read(path: Path, window: tuple[float, float] | None = None) -> Volume:
@@ -63,8 +65,11 @@ def _read(path: Path, stream: IO[bytes], window: tuple[float, float] | None) -> 
         raise damaged(path, "NIfTI")
     stream.seek(offset)
     stored = read_stored(path, stream, shape, dtype, "NIfTI")
-    while stream.read(_CHUNK):  # gzip compares its checksum at the end of the file
-        pass
+    for _ in range(_MAX_REST // _CHUNK):  # gzip compares its checksum at the end of the file
+        if not stream.read(_CHUNK):
+            break
+    else:
+        raise damaged(path, "NIfTI")
     grid, notes = _grid(shape, header)
     if dtype.names:
         colours = np.stack([stored[channel] for channel in "RGB"], axis=-1)

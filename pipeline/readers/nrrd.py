@@ -22,6 +22,8 @@ from pipeline.readers.voxels import check_shape, grey_voxels, read_stored
 _KIND = "NRRD"
 #: A header is text of some lines. One that does not end within this is none.
 _MAX_HEADER = 1 << 20
+#: Bytes before the voxels of a file that is not NRRD's own, of which a small zipped one could hold any number.
+_MAX_SKIP = 64 << 20
 _TYPES = {
     **dict.fromkeys(("signed char", "int8", "int8_t"), "i1"),
     **dict.fromkeys(("uchar", "unsigned char", "uint8", "uint8_t"), "u1"),
@@ -99,12 +101,15 @@ def _read(path: Path, header: dict, file: IO[bytes], window: tuple[float, float]
     if colours and sizes[others[0]] != 3:
         raise damaged(path, _KIND)
 
-    for _ in range(int(header.get("line skip", header.get("lineskip", 0)))):
-        file.readline()
+    lines = int(header.get("line skip", header.get("lineskip", 0)))
+    skip = int(header.get("byte skip", header.get("byteskip", 0)))
+    if lines > _MAX_HEADER or skip > _MAX_SKIP:
+        raise damaged(path, _KIND)
+    for _ in range(lines):
+        file.readline(_MAX_HEADER)
     opened = _OPENERS[header["encoding"].lower()](file)
     dtype = np.dtype(_TYPES[header["type"].lower()])
     dtype = dtype.newbyteorder(">" if header.get("endian", "little") == "big" else "<")
-    skip = int(header.get("byte skip", header.get("byteskip", 0)))
     if skip < 0:  # raw only: what is at the end
         file.seek(-dtype.itemsize * int(np.prod(sizes, dtype=object)), io.SEEK_END)
     else:

@@ -61,6 +61,8 @@ def _check(path: Path, stream: av.VideoStream) -> None:
     if width and height:
         check_length(path, stream.frames or 1, height, width)
     stream.thread_count = _THREADS
+    # a frame may be larger than the file says; FFmpeg looks at this before it makes room for it
+    stream.codec_context.options = {"max_pixels": str(_MAX_FRAME)}
 
 
 def _frames(container: av.container.InputContainer, stream: av.VideoStream, lost: _Lost) -> Iterator[np.ndarray]:

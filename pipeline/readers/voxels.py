@@ -19,6 +19,8 @@ MAX_VOXELS = 600_000_000
 #: Of a larger volume every n-th voxel is looked at for its window.
 _WINDOW_SAMPLE = 4_000_000
 _CHUNK = 16 << 20
+#: Bytes of a temporary file that this process keeps in its memory at once, or a little more.
+_LET_GO_EVERY = 128 << 20
 #: Least value of a volume that is taken for CT: air has -1000 Hounsfield units.
 _CT_BELOW = -500
 _CT_WINDOWS = "40,400 for soft tissue, 40,80 for the brain, -600,1500 for the lungs"
@@ -54,6 +56,8 @@ def read_stored(path: Path, stream: IO[bytes], shape: Sequence[int], dtype: np.d
         if not count:
             raise damaged(path, kind)
         rest = rest[count:]
+        if len(rest) % _LET_GO_EVERY < count:
+            let_go(stored)
     return stored.transpose()
 
 
@@ -89,6 +93,8 @@ def grey_voxels(
         notes.append(f"values from {low:g} to {high:g} look like CT; --window shows less and clearer: {_CT_WINDOWS}")
     grey = scratch_array(path, stored.shape[::-1], np.uint8).transpose()
     for slab, values in _slabs(stored, slope, intercept):
+        if slab.start * math.prod(stored.shape[:-1]) % _LET_GO_EVERY < values.size:
+            let_go(grey)
         if strange:
             values[~np.isfinite(values)] = least
         if high > low:
@@ -102,9 +108,12 @@ def grey_voxels(
 
 def _slabs(stored: np.ndarray, slope: float, intercept: float) -> Iterator[tuple[slice, np.ndarray]]:
     """Slices along the last axis, a few at a time, and their values, float32."""
-    thickness = max(1, (2 << 20) // math.prod(stored.shape[:-1]))
+    slice_bytes = math.prod(stored.shape[:-1]) * stored.itemsize
+    thickness = max(1, (2 << 20) * stored.itemsize // slice_bytes)
     for first in range(0, stored.shape[-1], thickness):
         slab = slice(first, first + thickness)
+        if first * slice_bytes % _LET_GO_EVERY < thickness * slice_bytes:
+            let_go(stored)
         values = stored[..., slab]
         if (slope, intercept) != (1, 0):
             values = values * np.float64(slope) + intercept
