@@ -28,16 +28,18 @@ from pipeline.readers.dicom_series import LPS_TO_RAS, SliceHeader, place_slices
 from pipeline.readers.movie import Movie, check_length, gather
 from pipeline.readers.volume import Volume, no_spacing
 from pipeline.readers.voxels import check_shape
+from pipeline.scan import quiet
 from pipeline.scratch import scratch_array
 
 
 def frame_count(path: Path) -> int:
     """Frames of a DICOM file; 0 of one that can't be read."""
-    try:
-        header = dcmread(path, force=True, stop_before_pixels=True, specific_tags=["NumberOfFrames", "Rows"])
-        return int(header.get("NumberOfFrames") or 1) if "Rows" in header else 0
-    except BROKEN:
-        return 0
+    with quiet():
+        try:
+            header = dcmread(path, force=True, stop_before_pixels=True, specific_tags=["NumberOfFrames", "Rows"])
+            return int(header.get("NumberOfFrames") or 1) if "Rows" in header else 0
+        except BROKEN:
+            return 0
 
 
 def read(path: Path, window: tuple[float, float] | None = None) -> Volume | Movie:

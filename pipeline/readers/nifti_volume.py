@@ -18,6 +18,7 @@ from pipeline.readers.content import DAMAGE, damaged
 from pipeline.readers.nifti import MM_PER_UNIT, open_file, patient_axes, read_header
 from pipeline.readers.volume import Volume, no_spacing
 from pipeline.readers.voxels import check_shape, grey_voxels, read_stored
+from pipeline.scan import quiet
 
 _CHUNK = 1 << 20
 #: Where voxels may begin at the latest. Before them nothing but a header's extensions lies.
@@ -40,7 +41,7 @@ def read(path: Path, window: tuple[float, float] | None = None) -> Volume:
 def shape_of(path: Path) -> tuple[int, ...]:
     """The lengths that the header gives, without ones at the end; () of a file that can't be read."""
     try:
-        with open_file(path) as stream:
+        with quiet(), open_file(path) as stream:
             return _without_ones(read_header(stream).get_data_shape())
     except (*DAMAGE, HeaderDataError, ImageFileError, WrapStructError):
         return ()
