@@ -91,7 +91,7 @@ def write_stack_phantoms(folder: Path) -> list[tuple[Path, str]]:
     rng = np.random.default_rng(_SEED)
     volume, video = folder / "phantom_heart.nii.gz", folder / "phantom_beating_heart.gif"
     slices = [
-        np.asarray(_noisy(_heart(share), rng, 5).convert("L")) for share in np.linspace(0, 0.5, _SLICES)
+        np.asarray(_noisy(_heart(share), rng, 5).convert("L")) for share in np.linspace(0, 0.9, _SLICES)
     ]
     as_in_ras = np.stack([drawn[::-1, ::-1].T for drawn in slices], axis=-1)
     nibabel.save(nibabel.Nifti1Image(as_in_ras.astype(np.int16), np.diag([1.25, 1.25, 8, 1])), volume)
@@ -104,13 +104,14 @@ def write_stack_phantoms(folder: Path) -> list[tuple[Path, str]]:
 def _heart(filled: float) -> Image.Image:
     """A short-axis slice, the left ventricle from squeezed (0) to filled (1)."""
     image, draw = _blank(256, 12)
+    draw.ellipse((8, 18, 248, 238), fill=250)  # fat, the brightest
     draw.ellipse((20, 30, 236, 226), fill=70)  # chest
     draw.ellipse((24, 70, 100, 200), fill=18)  # lungs
     draw.ellipse((172, 60, 238, 200), fill=18)
-    draw.ellipse((70, 88, 130, 168), fill=165)  # right ventricle
+    draw.ellipse((70, 88, 130, 168), fill=104)  # right ventricle
     draw.ellipse((98, 82, 182, 166), fill=55)  # muscle
     radius = 17 + 14 * filled
-    draw.ellipse((140 - radius, 124 - radius, 140 + radius, 124 + radius), fill=210)
+    draw.ellipse((140 - radius, 124 - radius, 140 + radius, 124 + radius), fill=130)
     return image.filter(ImageFilter.GaussianBlur(2))
 
 
