@@ -82,7 +82,7 @@ class StackEvents:
         yield *shown, gr.Button(visible=False)
 
     def stop(self, request: gr.Request) -> None:
-        """The visitor cancels, or closes the page."""
+        """The visitor cancels."""
         self._stacks.stop(request.session_hash)
 
     def replace(self, files: list[str] | None, precision: str, classes: list[str], min_score: float, cut: str,

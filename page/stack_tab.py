@@ -64,5 +64,5 @@ def stack_tab(
     surface_tab.select(events.surface, None, model, show_progress="hidden", **private)
     gallery.select(events.choose, None, files, **private)
     page.load(events.begin, None, [classes, gallery, status], show_progress="hidden", **private)
-    page.unload(events.stop)
+    # No `page.unload`, which would keep a connection open for each page: a browser has six for all of its tabs.
     return inputs, taken
