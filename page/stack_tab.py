@@ -58,8 +58,8 @@ def stack_tab(
         [each.change for each in inputs], events.show, inputs, [status, view, sheet, costs, taken, cancel],
         trigger_mode="always_last", show_progress_on=status, **STACKS, **private,
     )  # fmt: skip
-    # Not an output of `show`, a generator, whose last answer comes twice: Model3D forgets a model that comes again while
-    # its viewer loads.
+    # Not an output of `show`, a generator, whose last answer comes twice: Model3D forgets a model that comes again
+    # while its viewer loads.
     done.then(events.surface, None, model, show_progress="hidden", **private)
     surface_tab.select(events.surface, None, model, show_progress="hidden", **private)
     gallery.select(events.choose, None, files, **private)

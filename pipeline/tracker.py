@@ -52,7 +52,7 @@ class Rules:
     """
 
     linking: Linking = field(default_factory=Linking)
-    sureness: float = 1.2
+    sureness: float = 1.0
     rivals: dict[str, float] = field(default_factory=dict)
     memory: tuple[str, ...] = ()
 

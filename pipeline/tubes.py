@@ -26,7 +26,7 @@ class Linking:
     going_on : a tube goes on through boxes whose score is at least this share of what an object needs to be found
     """
 
-    overlap: float = 0.25
+    overlap: float = 0.1
     gap: int = 1
     going_on: float = 0.8
 
