@@ -19,7 +19,14 @@ ROOT = Path(__file__).parents[1]
 _FILES = ("app.py", "requirements.txt", "LICENSE")
 _PACKAGES = ("page", "pipeline", "hub")
 _SUFFIXES = (".py", ".css", ".html", ".js")
-_LEFT_OUT = ("pipeline/training/", "pipeline/datasets/", "hub/embedded/", "hub/weights/", "hub/release/")
+_LEFT_OUT = (
+    "pipeline/training/",
+    "pipeline/datasets/",
+    "hub/embedded/",
+    "hub/weights/",
+    "hub/release/",
+    "hub/current/",
+)
 _START = "space.py"
 
 _LAUNCHER = '''"""Starts the page on the weights that this Space was built with."""
