@@ -39,13 +39,18 @@ def write_surface(path: Path, stack: Stack, found: Tracking) -> bool:
         vertices = _smooth(mesh.vertices.astype(np.float64), mesh.faces.astype(np.int64)) + corner * spacing
         vertices, faces = _seen_from_the_front(vertices, mesh.faces, stack.axis)
         material = trimesh.visual.material.PBRMaterial(
-            baseColorFactor=[*class_colour(track.class_id), 255], metallicFactor=0.0, roughnessFactor=0.7
+            baseColorFactor=[*_linear(class_colour(track.class_id)), 255], metallicFactor=0.0, roughnessFactor=0.7
         )
         visual = trimesh.visual.TextureVisuals(material=material)
         name = f"{number} {track.label}"
         scene.add_geometry(trimesh.Trimesh(vertices, faces, visual=visual, process=False), name, name)
     scene.export(path, file_type="glb")
     return True
+
+
+def _linear(colour: tuple[int, int, int]) -> list[int]:
+    """A screen's colour as glTF counts it: by light."""
+    return [round(255 * (value / 255) ** 2.2) for value in colour]
 
 
 def _voxels(found: Tracking, track: int) -> tuple[np.ndarray, np.ndarray]:

@@ -40,7 +40,8 @@ def stack_tab(
             view = viewer(elem_id="viewer")
             with gr.Tabs():
                 with gr.Tab(word("montage")):
-                    sheet = gr.Image(show_label=False, interactive=False, format="png", elem_id="montage")
+                    sheet = gr.Image(show_label=False, interactive=False, format="png", elem_id="montage",
+                                     buttons=["download", "fullscreen"])  # fmt: skip
                 with gr.Tab(word("surface")) as surface_tab:
                     model = gr.Model3D(show_label=False, interactive=False, elem_id="model", height=420)
                 with gr.Tab(word("take_away")):
@@ -64,5 +65,5 @@ def stack_tab(
     surface_tab.select(events.surface, None, model, show_progress="hidden", **private)
     gallery.select(events.choose, None, files, **private)
     page.load(events.begin, None, [classes, gallery, status], show_progress="hidden", **private)
-    # No `page.unload`, which would keep a connection open for each page: a browser has six for all of its tabs.
+    # No `page.unload`: it keeps a connection open for each page, and a browser has six for all of its tabs.
     return inputs, taken
