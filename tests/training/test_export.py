@@ -80,8 +80,9 @@ class Pair:
         return self.sessions["image_encoder"].run(None, {"image": image[None]})
 
     def masks(self, features: list[np.ndarray], coords: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
-        prompts = {"point_coords": coords, "point_labels": labels}
-        return self.sessions["mask_decoder"].run(None, dict(zip(FEATURES, features, strict=True)) | prompts)
+        """Logits, IoUs, object scores; the fourth output, the mask token, is the memory's."""
+        given = dict(zip(FEATURES, features, strict=True)) | {"point_coords": coords, "point_labels": labels}
+        return self.sessions["mask_decoder"].run(["mask_logits", "iou", "object_score"], given)
 
 
 def session_of(graph: onnx.ModelProto) -> onnxruntime.InferenceSession:
