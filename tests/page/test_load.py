@@ -16,7 +16,7 @@ def test_twenty_uploads_at_once_are_all_answered(browser, url, files):
     pages = [context.new_page() for context in contexts for _ in range(5)]
     for page in pages:
         page.goto(url)
-        page.wait_for_selector("#examples img")
+        page.wait_for_selector("#examples img", timeout=120_000)
         page.wait_for_load_state("networkidle")
     for page in pages:
         page.set_input_files("#upload input[type=file]", str(files[CHEST]))

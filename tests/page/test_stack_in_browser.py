@@ -55,7 +55,7 @@ def test_a_video_is_scrolled_through_and_its_files_are_the_api_s(visit, client, 
     start, end = first["span"]
     assert rows[0][1:] == ["left ventricle", f"{first['score']:.2f}", f"{start} to {end}", str(largest), str(smallest),
                            f"{1 - smallest / largest:.0%}"]  # fmt: skip
-    slider = page.get_by_label("Frame")
+    slider = page.locator("#viewer .where input")
     for frame in (0, 3):
         slider.fill(str(frame))
         page.wait_for_function("frame => document.querySelector('#viewer .where').innerText.startsWith(frame)",
@@ -102,6 +102,8 @@ def test_a_volume_has_volumes_a_montage_and_a_surface(desk, files, tmp_path):
         link.click()
     assert Path(download.value.path()).read_bytes()[:4] == b"glTF"
     page.screenshot(path=tmp_path / "volume.png", full_page=True)
+    # a Chromium without a graphics card: Babylon says so and draws with WebGL
+    desk.complaints = [complaint for complaint in desk.complaints if "WebGPU" not in complaint]
     desk.check()
 
 
