@@ -47,7 +47,8 @@ class Rules:
     ----------
     linking : how boxes become tubes
     sureness : what an object's best box needs, in shares of the least score of an image's box of its class
-    rivals : class name -> share of the best tube's sum of scores that another of its class needs; 0.5 if left out
+    rivals : class name -> share of the best tube's sum of scores that another of its class needs; for a class that is
+        left out, the share of the surest box that another box of an image needs
     memory : names of the classes whose masks memory carries; those of the others are outlined frame by frame
     """
 
@@ -146,11 +147,13 @@ class Tracker:
 
     def _objects(self, tubes: list[Tube]) -> list[Tube]:
         """The tubes, best first, without those that the best of their class outdoes by far."""
+        detector = self.segmenter.detector
+        shares = dict(zip(detector.class_ids.tolist(), detector.best_shares.tolist(), strict=True))
         best: dict[int, float] = {}
         kept = []
         for tube in tubes:
             of_class = best.setdefault(tube.class_id, float(tube.scores.sum()))
-            share = self.rules.rivals.get(self.segmenter.class_names[tube.class_id], 0.5)
+            share = self.rules.rivals.get(self._label(tube), shares[tube.class_id])
             if tube.scores.sum() >= share * of_class:
                 kept.append(tube)
         return kept[: self.segmenter.detector.max_detections]

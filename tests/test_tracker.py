@@ -158,7 +158,8 @@ def test_the_common_window(boxes, surroundings, window):
 @pytest.mark.parametrize(
     ("rivals", "kept"),
     [
-        pytest.param({}, [0.9, 0.5], id="half-as-good"),
+        pytest.param({"brain_tumor": 0.5}, [0.9, 0.5], id="half-as-good"),
+        pytest.param({}, [0.9], id="as-in-an-image"),  # where a brain tumour's box has to be as sure as the surest
         pytest.param({"brain_tumor": 1.0}, [0.9], id="one-only"),
         pytest.param({"brain_tumor": 0.0}, [0.9, 0.5, 0.2], id="any-number"),
     ],
