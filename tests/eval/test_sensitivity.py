@@ -111,7 +111,7 @@ def test_every_float_node_that_a_recipe_names_is_there(release, graph):
 
     nodes = [node.name for node in onnx.load(release.file(f"onnx/fp32/{graph}.onnx")).graph.node]
     for precision, recipes in RECIPES.items():
-        assert set(recipes) == {"detector", "image_encoder", "mask_decoder"}
+        assert set(recipes) == {"detector", "image_encoder", "mask_decoder", "memory_attention", "memory_encoder"}
         for pattern, why in recipes[graph].keep_float.items():
             assert Recipe("dynamic", keep_float={pattern: why}).floats(nodes), (precision, pattern)
             assert why
