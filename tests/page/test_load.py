@@ -13,15 +13,17 @@ _WARM, _REQUESTS, _MOST_BYTES = 20, 200, 50e6
 @pytest.mark.browser
 def test_twenty_uploads_at_once_are_all_answered(browser, url, files):
     contexts = [browser.new_context() for _ in range(4)]
+    for context in contexts:
+        context.set_default_timeout(120_000)  # twenty pages on two cores take a while to load
     pages = [context.new_page() for context in contexts for _ in range(5)]
     for page in pages:
         page.goto(url)
-        page.wait_for_selector("#examples img", timeout=120_000)
+        page.wait_for_selector("#examples img")
         page.wait_for_load_state("networkidle")
     for page in pages:
         page.set_input_files("#upload input[type=file]", str(files[CHEST]))
     for page in pages:
-        page.get_by_text("2 regions found.").first.wait_for(timeout=120_000)
+        page.get_by_text("2 regions found.").first.wait_for()
     for context in contexts:
         context.close()
 
