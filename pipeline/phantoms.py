@@ -93,7 +93,7 @@ def write_stack_phantoms(folder: Path) -> list[tuple[Path, str]]:
     slices = [np.asarray(_noisy(_heart(share), rng, 5).convert("L")) for share in np.linspace(0, 0.6, _SLICES)]
     as_in_ras = np.stack([drawn[::-1, ::-1].T for drawn in slices], axis=-1)
     nibabel.save(nibabel.Nifti1Image(as_in_ras.astype(np.int16), np.diag([1.25, 1.25, 8, 1])), volume)
-    beat = 0.5 + 0.5 * np.cos(2 * np.pi * np.arange(_FRAMES) / _FRAMES)
+    beat = 0.3 + 0.3 * np.cos(2 * np.pi * np.arange(_FRAMES) / _FRAMES)
     first, *others = [_noisy(_heart(share), rng, 5) for share in beat]
     first.save(video, save_all=True, append_images=others, duration=40, loop=0)
     return [(volume, "Phantom volume: heart MRI"), (video, "Phantom video: beating heart")]
