@@ -25,6 +25,14 @@ def macro_interval(sources: Mapping[str, Values], seed: int = 0) -> tuple[float,
     return float(low), float(high)
 
 
+def mean_with_interval(sources: Mapping[str, Values]) -> dict[str, float] | None:
+    """`macro_mean` and the ends of its `macro_interval`, rounded, as results hold them; None without any source."""
+    if not sources:
+        return None
+    low, high = macro_interval(sources)
+    return {"mean": round(macro_mean(sources), 4), "low": round(low, 4), "high": round(high, 4)}
+
+
 def _draws(values: Values, rng: np.random.Generator) -> np.ndarray:
     """float64 (draws,): the mean over images, of as many patients as there are, drawn with replacement."""
     patients = {patient: number for number, patient in enumerate(sorted({patient for patient, _ in values}))}

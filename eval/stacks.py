@@ -19,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from eval.figures import about
-from eval.intervals import macro_interval, macro_mean
+from eval.intervals import mean_with_interval
 from eval.measured import write_measured
 from eval.metrics import dice
 from pipeline import AutoSegmenter
@@ -125,21 +125,13 @@ def summarise(records: list[StackRecord], reference: str) -> list[dict]:
                 "class": of[0].label,
                 "stacks": len(of),
                 "patients": len({record.patient for record in of}),
-                "dice": _with_interval(source, values),
-                "more_than_reference": _with_interval(source, more),
+                "dice": mean_with_interval({source: values}),
+                "more_than_reference": mean_with_interval({source: more} if more else {}),
                 "seconds_a_stack": round(float(np.mean([record.milliseconds for record in of])) / 1000, 2),
                 "milliseconds_a_frame": round(sum(r.milliseconds for r in of) / sum(r.frames for r in of), 1),
             }
         )
     return sorted(lines, key=lambda line: (line["kind"] == "video", line["source"]))
-
-
-def _with_interval(source: str, values: list[tuple[str, float]]) -> dict | None:
-    if not values:
-        return None
-    low, high = macro_interval({source: values})
-    mean = macro_mean({source: values})
-    return {"mean": round(mean, 4), "low": round(low, 4), "high": round(high, 4)}
 
 
 def table(lines: list[dict], reference: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from eval.intervals import macro_interval, macro_mean
+from eval.intervals import mean_with_interval
 from eval.metrics import matched_ious
 from eval.records import Record
 from pipeline.training.detection_metrics import average_precision
@@ -52,7 +52,7 @@ def _by_source(records: Iterable[Record], with_truth: bool) -> dict[str, list[Re
 
 def _with_interval(labelled: dict[str, list[Record]], name: str) -> dict | None:
     values = {source: [(record.patient, getattr(record, name)) for record in of] for source, of in labelled.items()}
-    return _interval(values)
+    return mean_with_interval(values)
 
 
 def _difference(labelled: dict[str, list[Record]], reference: dict[tuple[str, str], Record]) -> dict | None:
@@ -62,14 +62,7 @@ def _difference(labelled: dict[str, list[Record]], reference: dict[tuple[str, st
         for source, of in labelled.items()
     }
     values = {source: of for source, of in values.items() if of}
-    return _interval(values)
-
-
-def _interval(values: dict[str, list[tuple[str, float]]]) -> dict | None:
-    if not values:
-        return None
-    low, high = macro_interval(values)
-    return {"mean": round(macro_mean(values), 4), "low": round(low, 4), "high": round(high, 4)}
+    return mean_with_interval(values)
 
 
 def _boxes(labelled: dict[str, list[Record]], empty: dict[str, list[Record]]) -> dict:

@@ -17,12 +17,12 @@ from pathlib import Path
 import gradio as gr
 import numpy as np
 from PIL import Image
-from pycocotools import mask as coco_mask
 
 from page.lasting_edits import Noted
 from page.words import TABLES, Words
 from pipeline.overlay import class_colour, ink_on
 from pipeline.results import REGION_LABEL, Segmentation
+from pipeline.rle import encode_mask
 
 _SURFACE = Path(__file__).parent / "surface"
 #: Together one script, in this order.
@@ -114,7 +114,7 @@ def _counts(shown: Segmentation, index: int) -> str:
     with _lock:
         known = _kept.get(key)
     if known is None:
-        known = coco_mask.encode(np.asfortranarray(shown.mask(index).view(np.uint8)))["counts"].decode("ascii")
+        known = encode_mask(shown.mask(index))["counts"].decode("ascii")
     with _lock:
         _kept[key] = known
         _kept.move_to_end(key)

@@ -6,6 +6,7 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
@@ -18,6 +19,7 @@ from pipeline.clicks import obey_clicks
 from pipeline.detector import Detector
 from pipeline.errors import InputError
 from pipeline.geometry import Resize
+from pipeline.memory import Memory
 from pipeline.results import REGION_ID, REGION_LABEL, Detections, Segmentation, Timings
 from pipeline.scan import Scan, read_scan
 from pipeline.scope import Scope
@@ -82,6 +84,11 @@ class AutoSegmenter:
             precision,
             threads,
         )
+
+    @cached_property
+    def memory(self) -> Memory | None:
+        """What carries masks through a stack, opened when it is first needed; None where the release lacks it."""
+        return Memory.from_release(self.release, self.precision, self.threads)
 
     @property
     def class_names(self) -> dict[int, str]:

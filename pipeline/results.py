@@ -10,6 +10,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from pipeline.geometry import Resize, xyxy_to_xywh
+from pipeline.rle import encode_mask
 
 if TYPE_CHECKING:
     from pipeline.edits import Edit
@@ -202,7 +203,7 @@ class Segmentation:
         }
 
     def _detection_json(self, index: int) -> dict:
-        rle = coco_mask.encode(np.asfortranarray(self.mask(index).view(np.uint8)))
+        rle = encode_mask(self.mask(index))
         area_px = int(coco_mask.area(rle))
         area_mm2 = None
         if self.spacing_mm is not None:

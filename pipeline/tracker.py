@@ -17,13 +17,12 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from pipeline.auto_segmenter import AutoSegmenter
 from pipeline.geometry import Resize
-from pipeline.memory import Memory
 from pipeline.propagation import View, carried, frame_by_frame, key_frames
 from pipeline.results import Detections
+from pipeline.rle import encode_mask
 from pipeline.stack import Stack
 from pipeline.tracks import Track, Tracking
 from pipeline.tubes import Linking, Tube, link
@@ -75,7 +74,7 @@ class Tracker:
     def __init__(self, segmenter: AutoSegmenter):
         self.segmenter = segmenter
         self.rules = Rules.from_config(segmenter.release.config)
-        self.memory = Memory.from_release(segmenter.release, segmenter.precision, segmenter.threads)
+        self.memory = segmenter.memory
 
     def __call__(
         self,
@@ -176,7 +175,7 @@ class Tracker:
                 with clock("post"):
                     mask = window.mask_back(logits)
                     if mask.any():
-                        rles[of_way[number]][frame] = coco_mask.encode(np.asfortranarray(mask.view(np.uint8)))
+                        rles[of_way[number]][frame] = encode_mask(mask)
                 count(len(stack) / work)
         prompted = dict(zip(by_memory, keys, strict=True))
         tracks = [self._track(tube, prompted.get(tube), of_tube) for tube, of_tube in rles.items() if of_tube]

@@ -29,6 +29,7 @@ from pipeline.datasets.contact_sheet import draw_contact_sheet
 from pipeline.datasets.image_files import is_grey
 from pipeline.errors import InputError
 from pipeline.geometry import Resize, xyxy_to_xywh
+from pipeline.rle import encode_mask
 
 CANVAS = 640
 SPLITS = ("train", "val", "test")
@@ -96,7 +97,7 @@ def prepare_sample(sample: Sample, source: Source, out: Path) -> dict:
             "segmentation": [],
         }
         if region.mask is not None:
-            rle = coco_mask.encode(np.asfortranarray(resize.mask(region.mask).astype(np.uint8)))
+            rle = encode_mask(resize.mask(region.mask))
             if not coco_mask.area(rle):
                 continue  # smaller than half a pixel of the canvas
             annotation["area"] = int(coco_mask.area(rle))

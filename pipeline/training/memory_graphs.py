@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from sam2.modeling.position_encoding import compute_axial_cis
 from torch import Tensor, nn
 
+from pipeline.memory import POINTERS
 from pipeline.training.graphs import pointwise
-from pipeline.training.memory_parts import HIDDEN, POINTERS
+from pipeline.training.memory_parts import HIDDEN
 
 
 class MemoryAttentionGraph(nn.Module):

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from sam2.modeling.sam2_utils import get_1d_sine_pe
 from torch import Tensor, nn
 
-from pipeline.training.segmenter_parts import Embedding, run_decoder
+from pipeline.memory import POINTERS, RECENT_FRAMES
+from pipeline.training.segmenter_parts import Embedding, box_points, run_decoder
 
 #: The parts of SAM2Base that only sequences need; names of tensors start so.
 MEMORY_PARTS = (
@@ -30,8 +31,6 @@ MEMORY_PARTS = (
 )
 #: Tells whether there is an object; masks do not depend on it.
 SCORE_HEAD = "sam_mask_decoder.pred_obj_score_head."
-#: Frames before that are remembered beside the prompted ones, and object pointers in all.
-RECENT_FRAMES, POINTERS = 6, 16
 #: Logit of a mask in a frame without the object, as SAM2 writes it.
 HIDDEN = -1024.0
 #: How much larger than a mask the box is that its frame hands on, in sizes of the box, on each side.
@@ -110,11 +109,6 @@ def remember(
     memory = memory + ~there[:, None, None, None] * segmenter.no_obj_embed_spatial[..., None, None]
     pointer = torch.where(there[:, None], segmenter.obj_ptr_proj(decoded.tokens), segmenter.no_obj_ptr)
     return Remembered(frame, memory, pointer, prompted)
-
-
-def box_points(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """boxes (N, 4) xyxy -> the two corners and their labels."""
-    return boxes.view(-1, 2, 2), torch.tensor([[2, 3]], device=boxes.device).expand(len(boxes), 2)
 
 
 def no_points(count: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -37,11 +37,16 @@ def decode(
     """boxes float32 (N, 4) xyxy in input pixels, image_of int64 (N,), clicks float32 (N, K, 2) and their labels int64
     (N, K) -> mask logits (N, S/4, S/4), predicted IoU (N,), object score (N,). A box is two points with labels 2 and 3;
     the object score hides nothing here."""
-    points = boxes.view(-1, 2, 2), torch.tensor([[2, 3]], device=boxes.device).expand(len(boxes), 2)
+    points = box_points(boxes)
     if clicks is not None:
         points = tuple(torch.cat(pair, dim=1) for pair in zip(points, clicks, strict=True))
     high_res = tuple(level[image_of] for level in embedding.high_res)
     return run_decoder(segmenter, Embedding(embedding.vision[image_of], high_res), points)[:3]
+
+
+def box_points(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """boxes (N, 4) xyxy -> the two corners and their labels."""
+    return boxes.view(-1, 2, 2), torch.tensor([[2, 3]], device=boxes.device).expand(len(boxes), 2)
 
 
 def run_decoder(
