@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import numpy as np
 
@@ -13,6 +15,7 @@ from eval.baselines.fast_sam import FastSAM
 from eval.baselines.lite_medsam import LiteMedSAM
 from eval.baselines.mobile_sam import MobileSAM
 from eval.baselines.sam2_checkpoint import Sam2Checkpoint
+from eval.half import half_release
 from eval.metrics import iou
 from eval.nnunet.rows import nnunet_rows
 from eval.row import Outcome, Question, Ready, Row, Setting
@@ -20,6 +23,7 @@ from hub import resolve
 from pipeline import AutoSegmenter
 from pipeline.geometry import union_of
 from pipeline.results import Segmentation
+from pipeline.runtime import has_cuda
 
 #: Networks that outline boxes: how they are opened, and the checkpoint that they need, where it does not come along.
 _NETWORKS: dict[str, tuple[Callable, str | None]] = {
@@ -44,6 +48,15 @@ def _ours(precision: str, ask: Callable[[AutoSegmenter, Question], Outcome]) -> 
         return Ready(lambda question: ask(segment, question), size)
 
     return open_row
+
+
+def _half(setting: Setting) -> Ready:
+    if has_cuda():
+        return _ours("fp16", _automatic)(setting)
+    with tempfile.TemporaryDirectory() as folder:
+        release = half_release(resolve(setting.weights), Path(folder) / "half")
+        segment = AutoSegmenter.from_release(release.folder, "fp32", setting.threads)
+        return Ready(lambda question: _automatic(segment, question), release.manifest["precisions"]["fp32"]["bytes"])
 
 
 def _automatic(segment: AutoSegmenter, question: Question) -> Outcome:
@@ -124,7 +137,7 @@ ROWS = {
     for row in (
         Row("int8", "ours, INT8", "automatic", _ours("int8", _automatic)),
         Row("fp32", "ours, FP32", "automatic", _ours("fp32", _automatic)),
-        Row("fp16", "ours, FP16", "automatic", _ours("fp16", _automatic)),
+        Row("fp16", "ours, FP16" if has_cuda() else "ours, FP16 (rounded so on a CPU)", "automatic", _half),
         Row("int8-true", "ours, INT8", "true", _ours("int8", _with_true_boxes)),
         Row("fp32-true", "ours, FP32", "true", _ours("fp32", _with_true_boxes)),
         _drawn("ellipse", "ellipse in the box", outliners.ellipse, "ours"),

@@ -1,4 +1,4 @@
-"""`python -m pipeline quantize`: the fp32 graphs of a release -> INT8 graphs beside them.
+"""`python -m pipeline quantize`: a release's fp32 graphs -> INT8 graphs beside them, or those of another precision.
 
 What is quantized in each graph, how, and what stays float stands in `pipeline.training.recipes`. Detector: statically,
 its ranges come from prepared train images. Encoder: its linear layers dynamically, its attention products with static
@@ -42,24 +42,24 @@ class Quantized:
 
 
 def quantize_release(
-    folder: Path, prepared: Path, images: int = 32, precision: str = "int8"
+    folder: Path, prepared: Path | None, images: int = 32, precision: str = "int8"
 ) -> tuple[Release, list[Quantized]]:
     """Write onnx/<precision>/*.onnx into a release that holds onnx/fp32/*.onnx, and its manifest anew.
 
-    `images` train images of the prepared folder, evenly over its sources, calibrate the detector.
+    `images` train images of the prepared folder, evenly over its sources, calibrate the detector; fp16 needs none.
     """
     release = Release.open(folder)
-    picked = pick_images(PreparedSplit.read(prepared, "train"), images, prepared / "train.json")
+    picked = _images(prepared, images, precision)
     sources = {name: release.file(f"onnx/fp32/{name}.onnx") for name in (*GRAPHS, *memory_graphs_in(release))}
     # all of them, before any is written: a release holds a precision as a whole
     calibration = Calibration(picked, release.config, sources["image_encoder"])
-    graphs = {
-        name: quantize_graph(name, source, calibration, RECIPES[precision][name]) for name, source in sources.items()
-    }
+    recipes = RECIPES[precision]
+    graphs = {name: quantize_graph(name, source, calibration, recipes[name]) for name, source in sources.items()}
     done = []
     for name, graph in graphs.items():
         target = folder / "onnx" / precision / f"{name}.onnx"
-        save_graph(optimize_graph(store_half(graph)), target)
+        # onnxruntime here would take a half-precision graph apart again: it optimizes for this machine's CPU
+        save_graph(graph if recipes[name].mode == "half" else optimize_graph(store_half(graph)), target)
         paths = sources[name], target
         sizes, times = (path.stat().st_size for path in paths), (_median_ms(path) for path in paths)
         done.append(Quantized(name, count_quantized(graph), tuple(sizes), tuple(times)))
@@ -72,10 +72,18 @@ def quantize_release(
     return list_files(folder, version=release.version, trained_on=trained_on, licenses=licenses), done
 
 
+def _images(prepared: Path | None, count: int, precision: str) -> list:
+    if not any(recipe.needs_images for recipe in RECIPES[precision].values()):
+        return []
+    if prepared is None:
+        raise InputError("--calibration", "not given", f"a prepared folder, whose train images {precision} needs")
+    return pick_images(PreparedSplit.read(prepared, "train"), count, prepared / "train.json")
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--release", type=Path, required=True, metavar="DIR", help="release folder that `export` wrote")
-    text = "prepared folder; its train images set the detector's ranges"
-    parser.add_argument("--calibration", type=Path, required=True, metavar="DIR", help=text)
+    text = "prepared folder; its train images set the detector's ranges; not needed for fp16"
+    parser.add_argument("--calibration", type=Path, metavar="DIR", help=text)
     text = "how many of them, evenly over the sources (default %(default)s)"
     parser.add_argument("--images", type=int, default=32, metavar="N", help=text)
     text = "what to make, by the recipes of pipeline/training/recipes.py (default %(default)s)"

@@ -28,6 +28,7 @@ from pipeline.runtime import ONNXRUNTIME_ERRORS
 from pipeline.training.calibration import Calibration, Feed, image_extremes
 from pipeline.training.export import restore_float
 from pipeline.training.float_changes import CHANGES
+from pipeline.training.half_graph import half_graph
 from pipeline.training.linear_layers import linear_layers
 from pipeline.training.recipes import Recipe
 
@@ -37,6 +38,7 @@ _INTEGER_PRODUCTS = (
     *("MatMulInteger", "ConvInteger", "MatMulNBits"),
     *("DynamicQuantizeMatMul", "MatMulIntegerToFloat", "QLinearMatMul", "QLinearConv"),
 )
+_PRODUCTS = ("Conv", "MatMul", "Gemm")
 _METHODS = {
     "min-max": (CalibrationMethod.MinMax, {}),
     "percentile": (CalibrationMethod.Percentile, {"percentile": 99.99}),
@@ -62,12 +64,15 @@ def quantize_graph(name: str, source: Path, calibration: Calibration, recipe: Re
                 CHANGES[change](graph, calibration, name)
             onnx.save(graph, plain)
         names = _nodes_of(name, plain, recipe)
-        if recipe.mode != "float" and not names:
+        if recipe.mode not in ("float", "half") and not names:
             raise InputError(source, "not one node could be quantized", _EXPECTED)
         if recipe.products:
             _quantize_products(name, plain, calibration, recipe)
         if recipe.mode == "float":
             return onnx.load(plain)
+        if recipe.mode == "half":
+            graph = onnx.load(plain)
+            return half_graph(graph, recipe.floats(node.name for node in graph.graph.node))
         graph = _QUANTIZERS[recipe.mode](name, plain, names, calibration, recipe)
     if not count_quantized(graph):
         raise InputError(source, "not one node could be quantized", _EXPECTED)
@@ -75,11 +80,12 @@ def quantize_graph(name: str, source: Path, calibration: Calibration, recipe: Re
 
 
 def count_quantized(graph: onnx.ModelProto) -> int:
-    """How many convolutions and matrix products compute in int8, or from 4-bit weights."""
+    """How many convolutions and matrix products compute in int8, from 4-bit weights, or in half precision."""
     dequantized = {name for node in graph.graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    halves = {entry.name for entry in graph.graph.initializer if entry.data_type == onnx.TensorProto.FLOAT16}
     return sum(
         node.op_type in _INTEGER_PRODUCTS
-        or (node.op_type in ("Conv", "MatMul", "Gemm") and set(node.input[:2]) <= dequantized)
+        or (node.op_type in _PRODUCTS and (set(node.input[:2]) <= dequantized or node.input[1] in halves))
         for node in graph.graph.node
     )
 

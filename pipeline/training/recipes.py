@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-MODES = ("float", "dynamic", "static", "weights4")
+MODES = ("float", "half", "dynamic", "static", "weights4")
 RANGES = ("min-max", "trimmed", "percentile", "entropy")
 
 
@@ -18,7 +18,8 @@ class Recipe:
     ----------
     mode
         'dynamic': s8 weights a channel, u8 activations with a range a tensor and run; 'static': with ranges from
-        calibration images; 'weights4': 4-bit weights a block of 32, activations stay float; 'float': nothing.
+        calibration images; 'weights4': 4-bit weights a block of 32, activations stay float; 'half': all of it in
+        float16; 'float': nothing.
     operators
         ONNX operators that compute in int8, or hand int8 on.
     keep_float
@@ -60,16 +61,16 @@ class Recipe:
 
 #: Queries x keys of every block of Hiera; softmax x values.
 SCORES, MIXTURES = r"^/blocks\.\d+/MatMul$", r"^/blocks\.\d+/MatMul_1$"
-#: The prompt's place in the image: its sines tell neighbouring pixels apart.
-_PROMPT = {r"^/MatMul$": "the prompt's place: its sines tell neighbouring pixels apart"}
+_PLACE = "the prompt's place: its sines tell neighbouring pixels apart"
+_PROMPT = {r"^/MatMul$": _PLACE}
+#: Where the detector's bins become pixels and its scores are made.
+_ENDS = {r"/heads/(?!.*(/stem/|_convs/))": "box regression turns bins into pixels, and class scores are thresholds"}
 
 _DETECTOR = Recipe(
     mode="static",
     # What runs as int8 between convolutions without going through float. Sigmoid, Softmax and the rest stay float.
     operators=("Conv", "Add", "Concat", "MaxPool", "Relu"),
-    keep_float={
-        r"/heads/(?!.*(/stem/|_convs/))": "box regression turns bins into pixels, and class scores are thresholds"
-    },
+    keep_float=_ENDS,
 )
 _ENCODER = Recipe(mode="dynamic", operators=("MatMul",), products=(SCORES, MIXTURES))
 _DECODER = Recipe(mode="static", operators=("MatMul",), keep_float=_PROMPT, float_outputs=True)
@@ -92,6 +93,14 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         "mask_decoder": Recipe("weights4", ("MatMul",), _PROMPT),
         "memory_attention": Recipe("weights4", ("MatMul",)),
         "memory_encoder": Recipe("weights4", ("MatMul",)),
+    },
+    # for graphics cards, which compute in half precision
+    "fp16": {
+        "detector": Recipe("half", keep_float=_ENDS),
+        "image_encoder": Recipe("half"),
+        "mask_decoder": Recipe("half", keep_float={r"^/(Add|Div|Mul|Sub|MatMul|Mul_1|Sin|Cos)$": _PLACE}),
+        "memory_attention": Recipe("half"),
+        "memory_encoder": Recipe("half"),
     },
 }
 #: For networks that come without images to calibrate on: what needs none, the rest stays float.

@@ -140,11 +140,12 @@ def run(data, out, release, *words: object) -> int:
 
 
 def test_the_table_is_made_and_goes_on(data, tmp_path, release, capsys):
-    rows = ("--rows", "int8-true,ellipse-true,ellipse,fp16")
+    rows = ("--rows", "fp32,int8-true,ellipse-true,ellipse,fp16")
     assert run(data, tmp_path / "whole", release, *rows) == 0
     whole = json.loads((tmp_path / "whole" / "results.json").read_text())
-    assert list(whole["rows"]) == ["int8", "fp16", "int8-true", "ellipse", "ellipse-true"]
-    assert "CUDA" in whole["rows"]["fp16"]["reason"]
+    assert list(whole["rows"]) == ["int8", "fp32", "fp16", "int8-true", "ellipse", "ellipse-true"]
+    half, whole_precision = (whole["rows"][name]["figures"]["macro"]["dice"]["mean"] for name in ("fp16", "fp32"))
+    assert half == pytest.approx(whole_precision, abs=0.01)
     assert whole["rows"]["ellipse-true"]["figures"]["macro"]["dice"]["mean"] > 0.97
     assert whole["rows"]["int8"]["figures"]["images"] == 3
     with (tmp_path / "whole" / "table.csv").open() as file:

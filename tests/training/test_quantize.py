@@ -17,6 +17,7 @@ import onnx
 import onnxruntime
 from PIL import Image
 
+from eval.half import half_release
 from hub import Release
 from hub.release import write_manifest
 from pipeline import AutoSegmenter
@@ -218,6 +219,24 @@ def test_a_random_detector_stays_near_float(quantized, canvases):
     assert agreement(quantized, canvases[0])[0] > 0.2
 
 
+def test_half_precision_needs_no_images_and_stays_close(release, tmp_path, phantoms, capsys):
+    """The released networks, as fp16's graphs are computed where there is no graphics card."""
+    made = half_release(release, tmp_path / "half")
+    boxes = np.float32([[40, 40, 200, 220], [60, 100, 120, 160]])
+    both = [AutoSegmenter.from_release(one.folder, "fp32") for one in (release, made)]
+    wanted, found = (segment(phantoms[1], boxes=boxes) for segment in both)
+    np.testing.assert_allclose(found.mask_logits, wanted.mask_logits, atol=0.25)
+    assert not np.array_equal(found.mask_logits, wanted.mask_logits)
+    proposed = [segment.detector.propose(phantoms[0]) for segment in both]
+    np.testing.assert_allclose(proposed[1].scores[:3], proposed[0].scores[:3], atol=0.01)
+    np.testing.assert_allclose(proposed[1].boxes[:3], proposed[0].boxes[:3], atol=1)
+
+
+def test_int8_without_images_to_calibrate_on_is_refused(exported):
+    with pytest.raises(InputError, match=r"--calibration: not given; expected a prepared folder.*int8 needs"):
+        quantize.run(arguments_of("--release", exported.folder))
+
+
 # --- other recipes ------------------------------------------------------------------------------------------------
 
 STATIC = Recipe("static", ("MatMul",), float_outputs=True)
@@ -232,6 +251,8 @@ STATIC = Recipe("static", ("MatMul",), float_outputs=True)
         pytest.param(Recipe("dynamic", ("MatMul",)), 35, 0.2, id="dynamic"),
         pytest.param(Recipe("dynamic", ("MatMul",), {"/mlp/": "a test"}), 31, 0.2, id="nodes that stay float"),
         pytest.param(Recipe("weights4"), 35, 0.6, id="4-bit weights"),
+        # and the 9 of the small heads, with biases
+        pytest.param(Recipe("half"), 44, 0.005, id="half precision"),
     ],
 )
 def test_recipes_of_the_decoder(exported, prepared, recipe, nodes, off):
