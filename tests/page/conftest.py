@@ -218,13 +218,22 @@ class Visit:
         self.page.wait_for_selector("#files a[download]", timeout=60_000)
 
     def open_tab(self, name: str, within: str = "body") -> None:
+        """On a phone the last tabs are in a menu; while the page is laid out they move into it and out again."""
+        from playwright.sync_api import TimeoutError as TooLate
+
         page = self.page.locator(within)
         tab = page.get_by_role("tab", name=name)
-        if not tab.is_visible():  # on a phone the last ones are in a menu
-            page.locator(".tabs button.overflow-menu:visible, .overflow-menu > button:visible").first.click()
-            page.locator(".overflow-dropdown button", has_text=name).click()
-        else:
-            tab.click()
+        menu = page.locator(".tabs button.overflow-menu:visible, .overflow-menu > button:visible").first
+        chosen = page.locator(".overflow-dropdown button", has_text=name)
+        for _ in range(30):
+            try:
+                if not tab.is_visible() and not chosen.is_visible():
+                    menu.click(timeout=1000)
+                (tab if tab.is_visible() else chosen).click(timeout=1000)
+                return
+            except TooLate:
+                continue
+        raise AssertionError(f"no tab {name!r} to open")
 
     def check(self) -> None:
         """Nothing went wrong, nothing was asked of others, and the notice is in sight."""
