@@ -58,7 +58,7 @@ def look_at(segment: AutoSegmenter, pixels: np.ndarray) -> tuple[float, float]:
     """(distance from what is known, score of the surest box) of an image."""
     embedding = segment.segmenter.embed(pixels)
     surest = segment.detector.propose(pixels).scores
-    return segment.scope.distance(embedding), float(surest.max(initial=0))
+    return float(segment.scope.distances(embedding).min()), float(surest.max(initial=0))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

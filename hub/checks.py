@@ -78,14 +78,22 @@ def check_config(path: Path, config: dict) -> None:
         if isinstance(zoom, bool) or not isinstance(zoom, int | float) or not 0.1 <= zoom <= 4 or mirror not in (0, 1):
             said = "expected a zoom from 0.1 to 4 and a mirror, true or false"
             raise WeightsError(f"{path}: detector.looks holds {look!r}; {said}.")
-    if "scope" in config:
-        limit = _expect(path, "scope", config["scope"], dict).get("limit")
-        if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit < float("inf"):
-            raise WeightsError(f"{path}: scope.limit is {limit!r}; expected a distance above 0.")
+    kinds = _check_scope(path, config["scope"]) if "scope" in config else []
     slicing = _expect(path, "slicing", config.get("slicing", {}), dict)
-    for name in (*by_class, *slicing):
+    for name in (*by_class, *slicing, *kinds):
         if name not in names:
             raise WeightsError(f"{path}: {name!r} is no class of this release; expected {', '.join(names)}.")
+
+
+def _check_scope(path: Path, scope: dict) -> list[str]:
+    """The classes that it names."""
+    _expect(path, "scope", scope, dict)
+    for name, least, expected in (("limit", 5e-324, "a distance above 0"), ("ratio", 1, "1 or more")):
+        number = scope.get(name, 1 if name == "ratio" else None)
+        if isinstance(number, bool) or not isinstance(number, int | float) or not least <= number < float("inf"):
+            raise WeightsError(f"{path}: scope.{name} is {number!r}; expected {expected}.")
+    kinds = _expect(path, "scope.kinds", scope["kinds"], list) if "kinds" in scope else []
+    return [_expect(path, "scope.kinds", name, str) for name in kinds]
 
 
 def _class_names(path: Path, config: dict) -> list[str]:

@@ -140,7 +140,11 @@ class AutoSegmenter:
         # what was looked at is also compared with what the weights know, found or not
         needed = len(found) or (self.scope and boxes is None)
         embedding = self._embed(scan.pixels, resize) if needed else None
-        out_of_scope = self.scope.is_outside(embedding) if self.scope and embedding else None
+        out_of_scope = None
+        if self.scope and embedding:
+            distances = self.scope.distances(embedding)
+            out_of_scope = self.scope.is_outside(distances)
+            found = found[~np.isin(found.class_ids, self.scope.other_kinds(distances))]
         embed_done = perf_counter()
         mask_logits, ious, _ = (
             self.segmenter.decode(embedding, boxes=found.boxes) if len(found) else self.segmenter.no_masks()

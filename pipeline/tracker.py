@@ -162,6 +162,7 @@ class Tracker:
         segmenter, (height, width) = self.segmenter.segmenter, stack.size
         window = common_window(tubes, width, height, segmenter.size, segmenter.surroundings)
         view = View(stack, window, segmenter, clock)
+        tubes = [tube for tube in tubes if not self._of_another_kind(tube, view)]
         by_memory = [tube for tube in tubes if self.memory and self._label(tube) in self.rules.memory]
         alone = [tube for tube in tubes if tube not in by_memory]
         keys = [key_frames(tube, self.rules.sureness * self._threshold(tube)) for tube in by_memory]
@@ -180,6 +181,14 @@ class Tracker:
         prompted = dict(zip(by_memory, keys, strict=True))
         tracks = [self._track(tube, prompted.get(tube), of_tube) for tube, of_tube in rles.items() if of_tube]
         return tuple(sorted(tracks, key=lambda track: -track.score))
+
+    def _of_another_kind(self, tube: Tube, view: View) -> bool:
+        """Whether its surest frame shows a kind of image that its class is not found in."""
+        scope = self.segmenter.scope
+        if scope is None or not len(scope.kinds):
+            return False
+        distances = scope.distances(view.embedding(tube.first + int(tube.scores.argmax())))
+        return tube.class_id in scope.other_kinds(distances)
 
     def _label(self, tube: Tube) -> str:
         return self.segmenter.class_names[tube.class_id]

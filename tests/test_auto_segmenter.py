@@ -207,6 +207,7 @@ def test_detections_prompt_the_segmenter(segment, pixels, monkeypatch):
     boxes = np.float32([BOX, [280, 90, 460, 420]])
     found = Detections(boxes, np.float32([0.9, 0.4]), np.array([ids[2], ids[0]], np.int64))
     monkeypatch.setattr(segment.detector, "detect", lambda *_, **__: found)
+    monkeypatch.setattr(segment, "scope", None)  # it would say that both can't be in one image
     result = segment(pixels)
     assert result.labels == (segment.class_names[ids[2]], segment.class_names[ids[0]])
     assert result.detections is found

@@ -11,6 +11,7 @@ import pytest
 
 from pipeline import AutoSegmenter
 from pipeline.errors import InputError
+from pipeline.scope import Scope
 from pipeline.stack import Stack, read_stack
 from pipeline.tracker import Rules, Tracker, choose_axis, common_window
 from pipeline.tubes import Linking, Tube
@@ -174,3 +175,11 @@ def test_rules_of_a_release():
     config = {"tracking": {"linking": {"gap": 3}, "sureness": 1.0, "rivals": {"lung": 0.0}}}
     assert Rules.from_config(config) == Rules(Linking(gap=3), 1.0, {"lung": 0.0})
     assert Rules.from_config({}) == Rules()
+
+
+@pytest.mark.data
+def test_a_stack_of_another_kind_shows_nothing(release, heart):
+    """With a ratio below 1 every frame is of another kind."""
+    segmenter = AutoSegmenter.from_release(release.folder, threads=2)
+    segmenter.scope = Scope(segmenter.scope.session, 1e6, (LEFT_VENTRICLE,), 0.5)
+    assert Tracker(segmenter)(heart[0]).tracks == ()

@@ -186,6 +186,8 @@ def test_scope_becomes_part_of_a_release(features, own, tmp_path, monkeypatch, c
     fitted = fit_scope(*describe(features.split("train")))
     wanted = distances(describe(val)[0], *fitted)
     assert segment.scope.limit == pytest.approx(np.quantile(wanted, scope.KNOWN), abs=1e-3)
+    assert [segment.class_names[kind] for kind in segment.scope.kinds] == list(features.classes)
+    assert segment.scope.ratio == scope.RATIO
     noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)
     found = segment(noise)
     assert found.out_of_scope is True and found.to_json("a.png")["out_of_scope"] is True
