@@ -1,7 +1,8 @@
 """Volumes and videos: each row segments the same sequences, without any prompt.
 
 Rows: `frames` segments each slice or frame by itself, as the image chain does; `tubes` links the detector's boxes
-through the stack first; `memory` carries masks by MedSAM2's memory, where the release has it.
+through the stack first; `memory` carries masks by MedSAM2's memory, where the release has it. Which of the latter two
+serves a class is chosen on val and stands in the release's config.json; both are measured for all classes.
 
 Dice of a volume is that of all its voxels together; of a video it is the mean over its labelled frames with the object.
 A stack without anything labelled counts as false voxels apart.
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
@@ -67,7 +68,13 @@ def frame_by_frame(segment: AutoSegmenter) -> Outline:
     return outline
 
 
-def tracked(tracker: Tracker) -> Outline:
+def tracked(segment: AutoSegmenter, *, memory: bool) -> Outline:
+    """Boxes linked; `memory` carries the masks of all classes, or of none."""
+    tracker = Tracker(segment)
+    if memory and tracker.memory is None:
+        raise InputError("--rows memory", "these weights hold no memory", "a release that `export --memory` wrote")
+    tracker.rules = replace(tracker.rules, memory=tuple(segment.class_names.values()) if memory else ())
+
     def outline(stack: Stack, label: str) -> np.ndarray:
         found = tracker(stack, classes=[label])
         return np.stack([found.label_map(frame) > 0 for frame in range(len(stack))])
@@ -178,7 +185,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     segment = AutoSegmenter.from_release(arguments.weights, arguments.precision, arguments.threads)
-    rows = {"frames": lambda: frame_by_frame(segment), "tubes": lambda: tracked(Tracker(segment))}
+    rows = {
+        "frames": lambda: frame_by_frame(segment),
+        "tubes": lambda: tracked(segment, memory=False),
+        "memory": lambda: tracked(segment, memory=True),
+    }
     names = arguments.rows.split(",")
     for name in names:
         if name not in rows:
