@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import math
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from hub.errors import WeightsError
-from pipeline import __version__
+from pipeline import __version__, options
 from pipeline.errors import InputError, missing_package
 
 NOTICE = "Research software, not a medical device."
@@ -97,9 +96,6 @@ NAME_overlay.png; each volume or folder of DICOM slices NAME.json, NAME_seg.nii.
 NAME_overlay.png; each video NAME.json, NAME_seg.npz and NAME_overlay.mp4. Finding nothing is a result, too. Exit code 2
 where an input was refused; the others are done."""
 
-#: What --axis may be called, and the patient's axis it means.
-_AXES = {"0": 0, "1": 1, "2": 2, "sagittal": 0, "coronal": 1, "axial": 2}
-
 
 def _add_segment_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
@@ -118,16 +114,17 @@ def _add_segment_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the networks (default: %(default)s)",
     )
     add("--weights", default="embedded", metavar="RELEASE", help="embedded (default), a folder, user/repo[@revision]")
-    add("--classes", type=_names, metavar="A,B", help="look for these classes only")
-    add("--min-score", type=_score, metavar="S", help="least score, 0..1 (default: the release's own, class by class)")
-    add("--box", type=_box, action="append", dest="boxes", metavar="X,Y,W,H", help="outline what is in this box, "
-        "in pixels, rather than look for regions; may be given several times")  # fmt: skip
-    add("--axis", type=_axis, metavar="A", help="cut volumes along the patient's axis 0 (sagittal slices), 1 (coronal) "
-        "or 2 (axial); default: as they were made")  # fmt: skip
-    add("--window", type=_window, metavar="CENTER,WIDTH", help="intensities of volumes to look at, in HU for CT: "
-        "40,400 shows soft tissue")  # fmt: skip
+    add("--classes", type=options.class_names, metavar="A,B", help="look for these classes only")
+    add("--min-score", type=options.score, metavar="S", help="least score, 0..1 (default: the release's own, class by "
+        "class)")  # fmt: skip
+    add("--box", type=options.box, action="append", dest="boxes", metavar="X,Y,W,H", help="outline what is in this "
+        "box, in pixels, rather than look for regions; may be given several times")  # fmt: skip
+    add("--axis", type=options.axis, metavar="A", help="cut volumes along the patient's axis 0 (sagittal slices), "
+        "1 (coronal) or 2 (axial); default: as they were made")  # fmt: skip
+    add("--window", type=options.window, metavar="CENTER,WIDTH", help="intensities of volumes to look at, in HU for "
+        "CT: 40,400 shows soft tissue")  # fmt: skip
     add("--frames", action="store_true", help="take a folder of numbered pictures as one video")
-    add("--threads", type=_count, metavar="N", help="CPU threads (default: all cores)")
+    add("--threads", type=options.count, metavar="N", help="CPU threads (default: all cores)")
     add("--quiet", action="store_true", help="no line an image on standard output")
 
 
@@ -135,55 +132,6 @@ def _run_segment(arguments: argparse.Namespace) -> int:
     from pipeline.segment_files import segment_files
 
     return segment_files(arguments)
-
-
-def _names(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names:
-        raise argparse.ArgumentTypeError(f"{text!r}; expected class names, separated by commas")
-    return names
-
-
-def _numbers(text: str) -> list[float]:
-    """Finite numbers, separated by commas; none at all where one of them isn't."""
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        return []
-    return numbers if all(map(math.isfinite, numbers)) else []
-
-
-def _score(text: str) -> float:
-    match _numbers(text):
-        case [score] if 0 <= score <= 1:
-            return score
-    raise argparse.ArgumentTypeError(f"{text!r}; expected a number from 0 to 1")
-
-
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}; expected a whole number from 1")
-    return int(text)
-
-
-def _box(text: str) -> list[float]:
-    match _numbers(text):
-        case [x, y, width, height] if width > 0 and height > 0:
-            return [x, y, width, height]
-    raise argparse.ArgumentTypeError(f"{text!r}; expected x,y,width,height in pixels, width and height above 0")
-
-
-def _axis(text: str) -> int:
-    if text.lower() not in _AXES:
-        raise argparse.ArgumentTypeError(f"{text!r}; expected 0 (sagittal), 1 (coronal) or 2 (axial)")
-    return _AXES[text.lower()]
-
-
-def _window(text: str) -> tuple[float, float]:
-    match _numbers(text):
-        case [centre, width] if width > 0:
-            return centre, width
-    raise argparse.ArgumentTypeError(f"{text!r}; expected center,width, the width above 0")
 
 
 def _refuse(problem: object) -> int:

@@ -42,6 +42,12 @@ def find_inputs(paths: Iterable[str | Path], frames: bool = False) -> tuple[list
     return _find(paths, of_folder, SUPPORTED_SUFFIXES + STACK_SUFFIXES, f"{ACCEPTED}, or {ACCEPTED_STACKS}")
 
 
+def find_files(paths: Iterable[str | Path]) -> tuple[list[Path], list[InputError]]:
+    """The files of scans, volumes and videos that `paths` name, as `find_inputs`; the slices of a volume one by one."""
+    suffixes, accepted = SUPPORTED_SUFFIXES + STACK_SUFFIXES, f"{ACCEPTED}, or {ACCEPTED_STACKS}"
+    return _find(paths, _scans_of_folder, suffixes, accepted)
+
+
 def is_stack(path: Path) -> bool:
     """Whether what `find_inputs` found has several slices or frames, by its header; what can't be read has not."""
     if path.is_dir():
@@ -71,7 +77,7 @@ def output_names(paths: Iterable[Path]) -> dict[Path, PurePath]:
     places = {path: Path(os.path.abspath(path)) for path in paths}
     groups: dict[str, list[Path]] = {}
     for path in places:
-        groups.setdefault(_stem_and_suffix(places[path])[0], []).append(path)
+        groups.setdefault(stem_and_suffix(places[path])[0], []).append(path)
     names = {path: PurePath() for path in places}  # in the order of `paths`
     for stem, group in groups.items():
         common = os.path.commonpath([places[path].parent for path in group])
@@ -162,7 +168,7 @@ def _looks_like_scan(path: Path, suffixes: tuple[str, ...]) -> bool:
     return path.name.lower().endswith(suffixes) or is_dicom_file(path)
 
 
-def _stem_and_suffix(path: Path) -> tuple[str, str]:
+def stem_and_suffix(path: Path) -> tuple[str, str]:
     """Only a known suffix is one: a DICOM file is often called by its UID, `1.2.840.113619.2`."""
     for suffix in sorted(SUPPORTED_SUFFIXES + STACK_SUFFIXES, key=len, reverse=True):
         if path.name.lower().endswith(suffix) and len(path.name) > len(suffix):
@@ -171,7 +177,7 @@ def _stem_and_suffix(path: Path) -> tuple[str, str]:
 
 
 def _flat_name(path: Path) -> str:
-    stem, suffix = _stem_and_suffix(path)
+    stem, suffix = stem_and_suffix(path)
     return stem + suffix.replace(".", "_")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 from time import perf_counter
@@ -62,48 +62,99 @@ def _run_image(
     segmenter: AutoSegmenter, path: Path, name: PurePath, inputs: set[Path], arguments: argparse.Namespace
 ) -> str:
     """Segment an image and write its files; returns the line that says what was found."""
-    _spare_inputs(result_paths(arguments.out, name), inputs)
     boxes = xywh_to_xyxy(arguments.boxes).astype(np.float32) if arguments.boxes else None
-    scan, segmentation = segment_file(
-        segmenter, path, boxes=boxes, classes=arguments.classes, min_score=arguments.min_score
-    )
-    write_result_files(arguments.out, name, str(path), scan.pixels, segmentation)
-    return _summary(path, segmentation)
+    options = {"boxes": boxes, "classes": arguments.classes, "min_score": arguments.min_score}
+    return _summary(path, image_to_files(segmenter, path, arguments.out, name, spare=inputs, **options))
 
 
 def _run_stack(
     segmenter: AutoSegmenter, path: Path, name: PurePath, inputs: set[Path], arguments: argparse.Namespace
 ) -> str:
     """Segment a volume or a video and write its files; returns the line that says what was found."""
-    # nibabel and PyAV take as long to load as an image to segment
-    from pipeline.stack import read_stack
-    from pipeline.stack_files import stack_result_paths, write_stack_files
-    from pipeline.tracker import Tracker, choose_axis
-
     if arguments.boxes:
         raise InputError(path, "a volume or a video, with --box", "a single image with it")
-    start = perf_counter()
-    stack = read_stack(path, axis=arguments.axis, window=arguments.window)
-    read = perf_counter()
-    _spare_inputs(stack_result_paths(arguments.out, name, stack.kind), inputs)
-    with tqdm(total=len(stack), unit="frame", leave=False, disable=not sys.stderr.isatty()) as bar:
+    options = {name: getattr(arguments, name) for name in ("axis", "window", "classes", "min_score")}
+    with tqdm(unit="frame", leave=False, disable=not sys.stderr.isatty()) as bar:
 
         def progress(done: int, of: int) -> None:
             bar.total = of
             bar.update(done - bar.n)
 
-        if arguments.axis is None:
-            stack = choose_axis(stack, segmenter, arguments.classes)
-        chosen = perf_counter()
-        bar.total = len(stack)
-        tracker = Tracker(segmenter)
-        tracking = tracker(stack, classes=arguments.classes, min_score=arguments.min_score, progress=progress)
+        found = stack_to_files(segmenter, path, arguments.out, name, spare=inputs, progress=progress, **options)
+    return _stack_summary(path, *found)
+
+
+def image_to_files(
+    segmenter: AutoSegmenter,
+    path: Path,
+    out: Path,
+    name: PurePath,
+    *,
+    file: str | None = None,
+    spare: Container[Path] = (),
+    boxes: np.ndarray | None = None,
+    classes: Sequence[str] | None = None,
+    min_score: float | None = None,
+) -> Segmentation:
+    """Segment an image and write its files, see `write_result_files`. The options are those of `AutoSegmenter`.
+
+    Parameters
+    ----------
+    file
+        The input as the JSON names it; None for the path.
+    spare
+        Files that no result may overwrite.
+
+    Raises
+    ------
+    InputError
+        Where the image can't be read, an option does not suit it, or a file can't be written.
+    """
+    _spare_inputs(result_paths(out, name), spare)
+    scan, segmentation = segment_file(segmenter, path, boxes=boxes, classes=classes, min_score=min_score)
+    write_result_files(out, name, file or str(path), scan.pixels, segmentation)
+    return segmentation
+
+
+def stack_to_files(
+    segmenter: AutoSegmenter,
+    path: Path,
+    out: Path,
+    name: PurePath,
+    *,
+    file: str | None = None,
+    spare: Container[Path] = (),
+    axis: int | None = None,
+    window: tuple[float, float] | None = None,
+    classes: Sequence[str] | None = None,
+    min_score: float | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Stack, Tracking]:
+    """Segment a volume or a video and write its files, as `image_to_files` does those of an image.
+
+    `axis` and `window` are those of `read_stack`; `progress(done, of)` is called with numbers of frames.
+    """
+    # nibabel and PyAV take as long to load as an image to segment
+    from pipeline.stack import read_stack
+    from pipeline.stack_files import stack_result_paths, write_stack_files
+    from pipeline.tracker import Tracker, choose_axis
+
+    start = perf_counter()
+    stack = read_stack(path, axis=axis, window=window)
+    read = perf_counter()
+    _spare_inputs(stack_result_paths(out, name, stack.kind), spare)
+    if progress:
+        progress(0, len(stack))
+    if axis is None:
+        stack = choose_axis(stack, segmenter, classes)
+    chosen = perf_counter()
+    tracking = Tracker(segmenter)(stack, classes=classes, min_score=min_score, progress=progress)
     timings = dict.fromkeys(("read", "detect", "embed", "memory", "decode", "post", "total"), 0.0) | tracking.timings_ms
     timings["read"], timings["total"] = (read - start) * 1000, (perf_counter() - start) * 1000
     timings["detect"] += (chosen - read) * 1000  # to choose an axis is to detect
     tracking = replace(tracking, timings_ms=timings)
-    write_stack_files(arguments.out, name, str(path), stack, tracking)
-    return _stack_summary(path, stack, tracking)
+    write_stack_files(out, name, file or str(path), stack, tracking)
+    return stack, tracking
 
 
 def segment_file(

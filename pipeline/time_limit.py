@@ -16,8 +16,8 @@ _RUN: ContextVar[onnxruntime.RunOptions | None] = ContextVar("run", default=None
 
 
 @contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
-    """Stop the networks that run inside of this block, in this thread, after `seconds`.
+def time_limit(seconds: float, subject: object = "image") -> Iterator[None]:
+    """Stop the networks that run inside of this block, in this thread, after `seconds`; the error names `subject`.
 
     Raises
     ------
@@ -35,7 +35,7 @@ def time_limit(seconds: float) -> Iterator[None]:
     except Exception as error:
         if not run.terminate or isinstance(error, InputError):
             raise
-        raise InputError("image", f"took longer than {seconds:g} s", "a smaller image, or another try later") from None
+        raise InputError(subject, f"took longer than {seconds:g} s", "a smaller image, or another try later") from None
     finally:
         _RUN.reset(token)
         alarm.cancel()
