@@ -1,4 +1,4 @@
-"""The command line: python -m pipeline segment | prepare | train | features | export | quantize | scope |
+"""The command line: python -m pipeline segment | batch | prepare | train | features | export | quantize | scope |
 import-medsam2.
 
 Only what the named command needs is imported: `segment` runs where torch is not installed.
@@ -22,7 +22,10 @@ _PROG = "python -m pipeline"
 #: What a command that a user names wrongly, or with an input that can't be used, exits with; and one that is stopped.
 _EXIT_REFUSED, _EXIT_STOPPED = 2, 130
 
-#: The commands that build a release. Their modules give `add_arguments(parser)` and `run(arguments) -> int | None`.
+#: The commands that are loaded when they are asked for. Their modules give `add_arguments(parser)` and
+#: `run(arguments) -> int | None`.
+_RUN_COMMANDS = {("batch",): ("pipeline.batch.command", "segment a whole archive, on one machine or many")}
+#: Those of them that build a release.
 _BUILD_COMMANDS = {
     ("prepare",): ("pipeline.datasets.prepare", "bring data sets into one form: 640x640, split by patient, COCO JSON"),
     ("train", "detector"): ("pipeline.training.train_detector", "train YOLO-NAS-S to find the regions"),
@@ -68,7 +71,7 @@ def build_parser(words: Sequence[str]) -> argparse.ArgumentParser:
     _add_segment_arguments(segment)
     segment.set_defaults(run=_run_segment)
     parents = {(): commands}
-    for command, (module, summary) in _BUILD_COMMANDS.items():
+    for command, (module, summary) in (_RUN_COMMANDS | _BUILD_COMMANDS).items():
         group = command[:-1]
         if group not in parents:
             train = commands.add_parser(*group, help="train one of the networks")

@@ -62,3 +62,11 @@ def window(text: str) -> tuple[float, float]:
         case [centre, width] if width > 0:
             return centre, width
     raise argparse.ArgumentTypeError(f"{text!r}; expected center,width, the width above 0")
+
+
+def seconds(text: str) -> float:
+    """A time above 0."""
+    match _numbers(text):
+        case [number] if number > 0:
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r}; expected a number of seconds above 0")
