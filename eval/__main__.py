@@ -17,6 +17,7 @@ _COMMANDS = {
     "nnunet": "train nnU-Net on a source and let it predict, for the table",
     "readme": "fill the README's comparison from results.json",
     "latency": "milliseconds warm and cold, a stage at a time, and memory, beside other networks",
+    "batch": "images a second and memory of `python -m pipeline batch`, with one worker and with one a core",
     "opening": "what onnxruntime makes of the graphs when it opens them, and how long that takes",
     "sensitivity": "what quantizing one graph, or all of it but a group of nodes, costs on val",
     "scope": "how well images of nothing that the release knows are told apart",

@@ -3,7 +3,8 @@
 `AUTOMEDSEG_WEIGHTS` names other weights than the embedded ones: a folder, or user/repo[@revision].
 
 `AUTOMEDSEG_REQUIRE` names markers, apart by commas (`training,data,browser`): a test of such a marker that skips fails.
-Where `training` is named, a file that skips as a whole fails too, because it does so before its markers are known.
+Where `training` or `batch` is named, a file that skips as a whole fails too, because it does so before its markers are
+known.
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ def pytest_runtest_makereport(item, call):
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(collector):
     report = yield
-    if report.skipped and "training" in REQUIRED:
-        _fail(report, "AUTOMEDSEG_REQUIRE=training")
+    whole_files = sorted(REQUIRED & {"training", "batch"})
+    if report.skipped and whole_files:
+        _fail(report, f"AUTOMEDSEG_REQUIRE={','.join(whole_files)}")
     return report
 
 

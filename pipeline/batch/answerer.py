@@ -80,7 +80,7 @@ class Answerer:
         self.job = job
         self.segmenter = AutoSegmenter.from_release(job.weights, job.precision, job.threads)
         self.segmenter.class_ids(job.classes)
-        self._nowhere = open(os.devnull, "w")  # noqa: SIM115  open as long as the process
+        self._nowhere = os.open(os.devnull, os.O_WRONLY)  # open as long as the process
 
     def __call__(self, work: Work) -> None:
         """Answer an input, unless it is answered.

@@ -55,6 +55,7 @@ def segment_archive(arguments: argparse.Namespace) -> int:
         known = _answer_all(arguments, job, this_run)
     finally:
         shutil.rmtree(job.scratch, ignore_errors=True)
+    remove_parts(out)  # of workers that died
     with _timed(this_run, "tables"):
         rows = write_tables(out, known)
         write_report(out, settings)

@@ -25,7 +25,8 @@ def hash_or_error(found: Input) -> str | InputError:
     try:
         return content_hash(found.files)
     except InputError as error:
-        return error
+        subject = error.subject if found.is_folder else found.name
+        return InputError(subject, error.problem, error.expected)
 
 
 def digest_of(file: str | Path) -> str:

@@ -7,12 +7,12 @@ import io
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from pipeline.batch.places import is_url, list_files, open_place
 from pipeline.batch.series import DicomHeader, read_dicom_header
+from pipeline.batch.threads import map_in_threads
 from pipeline.errors import InputError
 from pipeline.inputs import STACK_SUFFIXES, SUPPORTED_SUFFIXES, find_files, stem_and_suffix
 
@@ -24,6 +24,8 @@ _DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 _HEADERS = (".nrrd", ".nhdr", ".mha", ".mhd")
 _BESIDE = re.compile(rb"^(?:data ?file\s*:=?|ElementDataFile\s*=)[ \t]*([^\r\n]+)", re.MULTILINE)
 _HEADER_BYTES = 1 << 16
+#: A file's name has 255 bytes at most, here and there fewer.
+_STEM_BYTES = 160
 #: Files that are looked into at the same time, of which most of the time is waiting for a disk or a network.
 _LOOKS = 16
 
@@ -35,7 +37,7 @@ class Input:
     Attributes
     ----------
     name : as the tables call it: the path or URL as the user named it; of a series its folder or its first file
-    files : local paths or URLs, the one to read first; of a series its slices by name
+    files : absolute local paths or URLs, the one to read first; of a series its slices by name
     is_folder : whether the files are read together, as a folder
     """
 
@@ -45,9 +47,10 @@ class Input:
 
     @property
     def stem(self) -> str:
-        """What its result files begin with."""
+        """What its result files begin with: valid UTF-8, and no longer than leaves room for their endings."""
         path = PurePosixPath(self.name.partition("://")[2] or self.name)
-        return stem_and_suffix(Path(path.name))[0] or "input"
+        stem = stem_and_suffix(Path(path.name))[0].encode("utf-8", "surrogateescape")[:_STEM_BYTES]
+        return stem.decode("utf-8", "replace").replace("\ufffd", "_") or "input"
 
 
 def list_inputs(words: Iterable[str], without: Path | None = None) -> list[Input | InputError]:
@@ -100,8 +103,8 @@ def _scans_among(word: str, files: list[str]) -> Iterator[str]:
     known = SUPPORTED_SUFFIXES + STACK_SUFFIXES
     shown = [file for file in files if not PurePosixPath(file).name.startswith(".")]
     strange = [file for file in shown if not file.lower().endswith(known)]
-    with ThreadPoolExecutor(_LOOKS) as pool:
-        dicom = {file for file, header in zip(strange, pool.map(read_dicom_header, strange), strict=True) if header}
+    headers = map_in_threads(read_dicom_header, strange, _LOOKS)
+    dicom = {file for file, header in zip(strange, headers, strict=True) if header}
     scans = [file for file in shown if file.lower().endswith(known) or file in dicom]
     if not scans:
         raise InputError(word, "a place without any scan", f"files of {', '.join(known)}, or DICOM")
@@ -152,16 +155,21 @@ def _below(folder: str, entry: str) -> str:
 def _grouped(places: Sequence[str | InputError]) -> Iterator[Input | InputError]:
     """Files as inputs: slices of a series together, a header with the file of its voxels."""
     maybe = [place for place in places if isinstance(place, str) and _may_be_dicom(place)]
-    with ThreadPoolExecutor(_LOOKS) as pool:
-        headers = dict(zip(maybe, pool.map(read_dicom_header, maybe), strict=True))
-    series = _series(headers)
+    headers = dict(zip(maybe, map_in_threads(read_dicom_header, maybe, _LOOKS), strict=True))
+    series, given = _series(headers), set()
     for place in places:
         if isinstance(place, InputError):
             yield place
         elif place not in series:
-            yield Input(place, (place, *_beside(place)))
-        elif series[place].files[0] == place:
+            yield Input(place, tuple(map(_anywhere, (place, *_beside(place)))))
+        elif series[place] not in given:
+            given.add(series[place])
             yield series[place]
+
+
+def _anywhere(place: str) -> str:
+    """A place that means the same to a worker in another folder."""
+    return place if is_url(place) else os.path.abspath(place)
 
 
 def _may_be_dicom(place: str) -> bool:
@@ -182,7 +190,7 @@ def _series(headers: dict[str, DicomHeader | None]) -> dict[str, Input]:
             if any(_apart(positions[0], other) for other in positions[1:]):
                 alone = len(groups) == 1
                 name = (folder or ".") if alone else f"{min(files)} (+{len(files) - 1})"
-                volume = Input(name, tuple(sorted(files)), is_folder=True)
+                volume = Input(name, tuple(map(_anywhere, sorted(files))), is_folder=True)
                 found.update(dict.fromkeys(files, volume))
     return found
 

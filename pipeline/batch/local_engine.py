@@ -12,7 +12,6 @@ import signal
 import threading
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -23,11 +22,14 @@ from pipeline.batch.answerer import Answerer, Job, Work
 from pipeline.batch.answers import is_answered, write_failure
 from pipeline.batch.content import hash_or_error
 from pipeline.batch.listing import Input
+from pipeline.batch.threads import map_in_threads
 from pipeline.errors import InputError
 from pipeline.runtime import available_cores
 
 #: Workers that may die before they were ready.
 _FALSE_STARTS = 3
+#: Seconds that a worker which closed its connection has to end by itself, so that its own exit code is known.
+_LAST_BREATH = 10
 #: Workers that an input may take with it before it is a failure.
 DEATHS = 2
 
@@ -43,15 +45,15 @@ class _Worker:
         try:
             return self.connection.recv()
         except (EOFError, OSError):
+            self.process.join(_LAST_BREATH)
             self.leave()
             return "died", _why(self.process.exitcode)
 
     def leave(self) -> None:
-        """It ends when its connection does; and at once where it is at work."""
-        if self.work:
-            self.process.kill()
-        self.connection.close()
+        """End it. What it was writing is not half-written under its name."""
+        self.process.kill()
         self.process.join()
+        self.connection.close()
 
 
 class LocalEngine:
@@ -80,8 +82,7 @@ class LocalEngine:
     def hash(self, inputs: Iterable[Input]) -> Iterator[str | InputError]:
         """The sha256 of each input's content, or why it can't be read, in order."""
         # reading and hashing leave Python's lock to others; what waits for a network needs more than the cores
-        with ThreadPoolExecutor(4 * available_cores()) as pool:
-            yield from pool.map(hash_or_error, inputs)
+        return map_in_threads(hash_or_error, inputs, 4 * available_cores())
 
     def answer(self, works: Iterable[Work]) -> Iterator[Work]:
         """Answer each; yields those that are answered, as they are.

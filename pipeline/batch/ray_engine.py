@@ -11,6 +11,7 @@ import logging
 import os
 import secrets
 import shutil
+import socket
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
@@ -38,6 +39,8 @@ _ROOT = Path(__file__).parents[2]
 _BLOCK, _HASHED_BLOCK = 8, 256
 #: Blocks that each worker gets at least, where there are so many inputs.
 _BLOCKS_A_WORKER = 4
+#: Seconds that a cluster may take to take a connection.
+_REACHED_WITHIN = 20
 #: Where an input leaves a mark as long as a worker has it.
 _ATTEMPTS = ".attempts"
 
@@ -63,13 +66,12 @@ class RayEngine:
         environment = {"env_vars": {"PYTHONPATH": os.pathsep.join([str(_ROOT), os.environ.get("PYTHONPATH", "")])}}
         own = {} if address else {"num_cpus": max(available_cores(), (workers or 1) * job.threads)}
         settings = {"runtime_env": environment, "log_to_driver": False, "logging_level": logging.WARNING}
+        _check_reachable(address)
         try:
             ray.init(address=address, include_dashboard=None if address else False, **own, **settings)
         except (RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InputError(
-                "--address", f"{address}: no cluster to be reached ({reason})", "host:port, or auto"
-            ) from None
+            raise _unreachable(address, reason) from None
         self.count = workers or max(1, int(ray.cluster_resources().get("CPU", 1)) // job.threads)
         logging.getLogger("ray.data").setLevel(logging.WARNING)
         ray.data.DataContext.get_current().enable_progress_bars = sys.stderr.isatty()
@@ -151,6 +153,23 @@ class _Worker:
         (marks / f"{ray.get_runtime_context().get_node_id()}.{secrets.token_hex(4)}").touch()
         self.answer(work)
         shutil.rmtree(marks, ignore_errors=True)
+
+
+def _check_reachable(address: str | None) -> None:
+    """Ray would wait for minutes for a cluster that is not there."""
+    host, _, port = (address or "").rpartition("://")[2].rpartition(":")
+    if not host or not port.isdigit():
+        return  # `auto`, `local`: Ray knows at once
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _REACHED_WITHIN).close()
+    except (OSError, OverflowError) as error:
+        raise _unreachable(address, getattr(error, "strerror", None) or str(error)) from None
+
+
+def _unreachable(address: str | None, reason: str) -> InputError:
+    return InputError(
+        "--address", f"no cluster to be reached at {address or 'this machine'} ({reason})", "host:port, or auto"
+    )
 
 
 def _hash(batch: dict) -> dict:
