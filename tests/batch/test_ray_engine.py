@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
-from pipeline.phantoms import write_phantoms
-from tests.batch.batch_runs import ROOT, environment, files_of, run_batch, tables_of, write_variants
+from pipeline.batch.content import content_hash
+from pipeline.phantoms import write_phantoms, write_stack_phantoms
+from tests.batch.batch_runs import ROOT, environment, files_of, run_batch, start_batch, tables_of, write_variants
 from tests.batch.lose_a_node import answered_exactly_once, lose_a_node
 
 pytestmark = [pytest.mark.batch, pytest.mark.filterwarnings("default")]
@@ -54,3 +58,29 @@ def test_a_cluster_that_is_not_there_is_one_line(images, options, tmp_path):
     refused = run_batch(images, "--out", tmp_path, "--engine", "ray", "--address", "127.0.0.1:1", *options)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr.splitlines()[-1].startswith("--address: no cluster to be reached at 127.0.0.1:1 (")
+
+
+def test_an_input_that_takes_two_actors_with_it_is_a_failure(images, options, tmp_path):
+    slow = write_stack_phantoms(tmp_path)[0][0]
+    out = tmp_path / "out"
+    words = [slow, images / "image00000.png", "--out", out, "--engine", "ray", "--workers", "1", *options]
+    with start_batch(*words, stderr=subprocess.DEVNULL) as process:
+        seen: set[Path] = set()
+        for _ in range(2):
+            deadline = time.monotonic() + 240
+            while not (marks := set(out.glob(f".attempts/*/{content_hash([str(slow)])}/*")) - seen):
+                assert process.poll() is None and time.monotonic() < deadline
+                time.sleep(0.02)
+            seen |= marks
+            for child in psutil.Process(process.pid).children(recursive=True):
+                if "MapWorker" in "".join(child.cmdline()):
+                    child.kill()
+        process.communicate(timeout=400)
+    rows = parquet.read_table(out / "inputs.parquet").to_pylist()
+    assert [(Path(row["input"]).name, row["status"]) for row in rows] == [
+        (slow.name, "failed"),
+        ("image00000.png", "done"),
+    ]
+    [failure] = parquet.read_table(out / "failures.parquet").to_pylist()
+    assert failure["problem"] == "the process that segmented it was ended, twice"
+    assert not list(out.glob(".attempts/*/*/*")) and not list(out.glob("files/*/.*"))
