@@ -120,7 +120,7 @@ def measure(images: Path, out: Path, workers: int, threads: int, options: list[s
     memory = _Memory(process.pid)
     memory.start()
     _, status, usage = os.wait4(process.pid, 0)  # which also says the time of the workers that it waited for
-    code = os.waitstatus_to_exitcode(status)
+    code = process.returncode = os.waitstatus_to_exitcode(status)
     memory.join()
     record = json.loads((out / "run.json").read_text("utf-8"))["runs"][-1]
     if code not in (0, 2) or not record["finished"]:

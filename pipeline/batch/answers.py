@@ -31,11 +31,13 @@ def results_folder(out: Path, sha256: str) -> Path:
 
 
 def is_done(out: Path, sha256: str) -> bool:
-    return results_folder(out, sha256).is_dir()
+    """Whether there are results. Where the machine lost its power, files may be there and empty: those are none."""
+    return any(path.stat().st_size for path in results_folder(out, sha256).glob("*.json"))
 
 
 def has_failed(out: Path, sha256: str) -> bool:
-    return _failure_file(out, sha256).is_file()
+    path = _failure_file(out, sha256)
+    return path.is_file() and path.stat().st_size > 0
 
 
 def is_answered(out: Path, sha256: str) -> bool:
@@ -53,6 +55,8 @@ def new_results(out: Path, sha256: str) -> Iterator[Path]:
     """
     final = results_folder(out, sha256)
     part = final.with_name(f".{sha256[:16]}.{secrets.token_hex(8)}.part")
+    if not is_done(out, sha256):
+        shutil.rmtree(final, ignore_errors=True)
     with _writing(out):
         part.mkdir(parents=True)
     try:
@@ -61,7 +65,7 @@ def new_results(out: Path, sha256: str) -> Iterator[Path]:
             try:
                 part.rename(final)
             except OSError:
-                if not final.is_dir():
+                if not is_done(out, sha256):
                     raise
     finally:
         shutil.rmtree(part, ignore_errors=True)

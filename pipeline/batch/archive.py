@@ -125,7 +125,7 @@ def _job(arguments: argparse.Namespace) -> tuple[Job, dict]:
     name = sha256(str(arguments.out.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     job = Job(
         out=arguments.out.absolute(),
-        weights=arguments.weights,
+        weights=_anywhere(arguments.weights),
         weights_sha256=release.sha256,
         threads=arguments.threads,
         seconds=arguments.time_limit,
@@ -135,6 +135,11 @@ def _job(arguments: argparse.Namespace) -> tuple[Job, dict]:
     )
     chosen["window"] = chosen["window"] and list(chosen["window"])
     return job, {"weights": {"version": release.version, "sha256": release.sha256}, **chosen}
+
+
+def _anywhere(weights: str) -> str:
+    """A folder of weights as a worker in another folder finds it."""
+    return weights if weights == "embedded" or not Path(weights).is_dir() else str(Path(weights).absolute())
 
 
 def _about(arguments: argparse.Namespace) -> dict:

@@ -17,6 +17,7 @@ from pipeline.batch.answerer import Answerer, Job, Work
 from pipeline.batch.answers import (
     Unwritable,
     has_failed,
+    is_answered,
     is_done,
     new_results,
     read_failure,
@@ -62,6 +63,20 @@ def test_results_take_their_place_whole(tmp_path):
         (part / "a.json").write_text('{"a": 2}')
     assert read_record(tmp_path, SHA)[0] == {"a": 1}
     assert [path.name for path in (tmp_path / "files" / "3f").iterdir()] == [SHA]
+
+
+def test_what_a_lost_power_supply_leaves_is_done_again(tmp_path):
+    with new_results(tmp_path, SHA) as part:
+        (part / "a.json").write_text("")
+        (part / "a_mask.png").write_text("")
+    write_failure(tmp_path, SHA, "a", InputError("a", "b", "c"))
+    [failure] = tmp_path.glob("failed/*/*.json")
+    failure.write_text("")
+    assert not is_answered(tmp_path, SHA)
+    with new_results(tmp_path, SHA) as part:
+        (part / "b.json").write_text("{}")
+    assert is_answered(tmp_path, SHA)
+    assert [path.name for path in results_folder(tmp_path, SHA).iterdir()] == ["b.json"]
 
 
 def test_parts_of_a_killed_run_are_removed(tmp_path):
