@@ -23,6 +23,7 @@ from pipeline.batch.answers import forget_failures, has_failed, is_answered, is_
 from pipeline.batch.content import digest_of
 from pipeline.batch.listing import Input, list_inputs
 from pipeline.batch.local_engine import LocalEngine
+from pipeline.batch.remembered import hash_with_memory
 from pipeline.batch.report import write_report
 from pipeline.batch.run_record import open_record, write_record
 from pipeline.batch.tables import table_path, write_tables
@@ -78,7 +79,7 @@ def _answer_all(arguments: argparse.Namespace, job: Job, this_run: dict) -> list
         listed = list_inputs(arguments.inputs, without=job.out)
     with _engine(arguments, job) as engine:
         with _timed(this_run, "hashing"):
-            known = list(_with_hashes(listed, engine))
+            known = list(_with_hashes(job.out, listed, engine))
         for found, _ in known:
             if isinstance(found, InputError):
                 _say(found)
@@ -99,11 +100,14 @@ def _answer_all(arguments: argparse.Namespace, job: Job, this_run: dict) -> list
     return known
 
 
-def _with_hashes(listed: list[Input | InputError], engine: LocalEngine) -> Iterator[_Known]:
+def _with_hashes(out: Path, listed: list[Input | InputError], engine: LocalEngine) -> Iterator[_Known]:
     inputs = [found for found in listed if isinstance(found, Input)]
-    hashes = iter(
-        tqdm(engine.hash(inputs), total=len(inputs), unit="hash", leave=False, disable=not sys.stderr.isatty())
-    )
+    answers = []
+    with tqdm(total=len(inputs), unit="hash", leave=False, disable=not sys.stderr.isatty()) as bar:
+        for answer in hash_with_memory(out, inputs, engine.hash):
+            answers.append(answer)
+            bar.update()
+    hashes = iter(answers)
     for found in listed:
         answer = found if isinstance(found, InputError) else next(hashes)
         yield (answer, None) if isinstance(answer, InputError) else (found, answer)

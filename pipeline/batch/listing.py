@@ -77,8 +77,9 @@ def _expand(word: str) -> Iterator[str | InputError]:
     """The files that a word leads to; tables of paths are followed."""
     try:
         if word.lower().endswith(_TABLES):
-            for entry in read_path_table(word):
-                yield from _files_of(entry)
+            # each of a hundred thousand URLs is a request
+            for files in map_in_threads(lambda entry: list(_files_of(entry)), read_path_table(word), _LOOKS):
+                yield from files
         else:
             yield from _files_of(word)
     except InputError as error:

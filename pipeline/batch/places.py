@@ -35,19 +35,35 @@ def list_files(url: str) -> list[str]:
     """The URLs of the files that a URL names: one, all below a folder, or those that match a pattern; by name."""
     storage, path = storage_of(url)
     with _said_of(url):
-        if any(sign in path for sign in "*?["):
-            matches = storage.glob(path)
-        elif storage.isfile(path):
-            matches = [path]
-        else:
-            matches = [path] if storage.isdir(path) else []
         found = {}
-        for match in matches:
-            below = [match] if storage.isfile(match) else storage.find(match)
+        for match, told in _matches(storage, path).items():
+            below = [match] if told["type"] == "file" else storage.find(match)
             found.update(dict.fromkeys(storage.unstrip_protocol(file) for file in sorted(below)))
     if not found:
         raise InputError(url, "no such file or folder, or nothing in it", "the URL of a file, a folder or a pattern")
     return list(found)
+
+
+def _matches(storage: AbstractFileSystem, path: str) -> dict[str, dict]:
+    """What a path or pattern leads to, and what the store tells of it."""
+    if any(sign in path for sign in "*?["):
+        return storage.glob(path, detail=True)
+    try:
+        return {path: storage.info(path)}
+    except FileNotFoundError:
+        return {}
+
+
+def version_of(url: str) -> str | None:
+    """What a store says of the content that a URL names, another for another content; None where it says nothing."""
+    try:
+        storage, path = storage_of(url)
+        with _said_of(url):
+            told = storage.info(path)
+    except InputError:
+        return None
+    tag = told.get("ETag") or told.get("etag")
+    return tag and f"{tag} {told.get('size')}"
 
 
 @contextmanager

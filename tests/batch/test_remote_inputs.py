@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 from PIL import Image
 
 from pipeline import InputError
-from pipeline.batch.content import content_hash, local_copy
+from pipeline.batch.content import content_hash, hash_or_error, local_copy
 from pipeline.batch.listing import Input, list_inputs
+from pipeline.batch.remembered import hash_with_memory
 from pipeline.phantoms import write_phantoms
 from tests.batch.batch_runs import environment, run_batch
 from tests.test_dicom_series import write_series
@@ -72,6 +74,29 @@ def test_a_batch_of_a_bucket_is_that_of_the_files(s3, bucket, release, tmp_path)
     assert said[0].startswith("s3://archive/in/broken.png: ")
     assert said[1].startswith("s3://archive/in/gone.png: no such file")
     assert not list(tmp_path.glob("automedseg-*"))
+
+
+def test_what_a_store_s_tag_vouches_for_is_not_fetched_again(bucket, tmp_path):
+    bucket.pipe({"archive/a.png": b"one", "archive/b.png": b"two"})
+    (tmp_path / "c.png").write_bytes(b"three")
+    inputs = list_inputs(["s3://archive", str(tmp_path / "c.png")])
+    asked = []
+
+    def hash_all(found):
+        asked.append([Path(one.name).name for one in found])
+        return map(hash_or_error, found)
+
+    def run():
+        type(bucket).clear_instance_cache()
+        return list(hash_with_memory(tmp_path, inputs, hash_all))
+
+    sums = [hashlib.sha256(content).hexdigest() for content in (b"one", b"two", b"three", b"four")]
+    assert run() == run() == sums[:3]
+    bucket.pipe("archive/b.png", b"four")
+    assert run() == [sums[0], sums[3], sums[2]]
+    bucket.rm("archive/a.png")
+    assert str(run()[0]) == "s3://archive/a.png: no such file; expected a file that exists"
+    assert asked == [["a.png", "b.png", "c.png"], ["c.png"], ["b.png", "c.png"], ["a.png", "c.png"]]
 
 
 def test_series_and_headers_of_a_bucket(bucket, tmp_path):
