@@ -27,6 +27,7 @@ from pipeline.datasets.image_files import load_rgb, read_splits
 from pipeline.datasets.sample import Region, Sample, Source
 from pipeline.errors import InputError
 from pipeline.geometry import box_of_mask, xywh_to_xyxy
+from pipeline.rle import decode_mask
 
 _SPLIT_WORD = re.compile(r"(?<![a-z])(train|val|test)(?![a-z])", re.IGNORECASE)
 #: Boxes may overhang their image by this much: tools round differently.
@@ -215,7 +216,7 @@ def read_mask(segmentation: list | dict | None, width: int, height: int, subject
     if not segmentation:
         return None
     if isinstance(segmentation, dict):
-        mask = _mask_of_runs(segmentation, width, height, subject)
+        mask = decode_mask(segmentation, width, height, subject)
     else:
         mask = _mask_of_polygons(segmentation, width, height, subject)
     if not mask.any():
@@ -232,37 +233,4 @@ def _mask_of_polygons(polygons: list, width: int, height: int, subject: str) -> 
         if points.min() < -_OVERHANG_PX or (points.max(0) > (width + _OVERHANG_PX, height + _OVERHANG_PX)).any():
             raise InputError(subject, "a polygon outside its image", f"points within {width}x{height}")
     rle = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
-    return _mask_of_runs({"size": rle["size"], "counts": rle["counts"].decode("ascii")}, width, height, subject)
-
-
-def _mask_of_runs(rle: dict, width: int, height: int, subject: str) -> np.ndarray:
-    size, counts = rle.get("size"), rle.get("counts")
-    if size != [height, width]:
-        raise InputError(subject, f"mask of size {size}", f"[{height}, {width}], height and width of its image")
-    if isinstance(counts, str):
-        counts = _runs_of_text(counts)
-    # pycocotools reads beyond its buffers where the runs do not add up, so they are expanded here
-    good = isinstance(counts, list) and all(isinstance(run, int) and run >= 0 for run in counts)
-    if not good or sum(counts) != height * width:
-        raise InputError(subject, "broken run lengths", f"counts that add up to {height * width} pixels")
-    values = np.arange(len(counts)) % 2 == 1
-    return np.repeat(values, counts).reshape(width, height).T
-
-
-def _runs_of_text(text: str) -> list[int] | None:
-    """COCO's compressed counts: 5 bits a character from '0' on, the sixth says that more follow; from the fourth run on
-    each is the difference to the last but one of its kind (pycocotools `rleFrString`)."""
-    runs: list[int] = []
-    value = shift = 0
-    for character in text:
-        code = ord(character) - 48
-        if not 0 <= code < 64:
-            return None
-        value |= (code & 31) << shift
-        shift += 5
-        if not code & 32:
-            if code & 16:
-                value -= 1 << shift
-            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-            value = shift = 0
-    return None if shift else runs
+    return decode_mask({"size": rle["size"], "counts": rle["counts"].decode("ascii")}, width, height, subject)
