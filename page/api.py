@@ -15,8 +15,9 @@ from page.answers import Answers, Question
 from page.comparison import compare
 from page.refusals import said
 from page.stack_upload import upload
-from page.stacks import AXES, WINDOWS, Stacks
+from page.stacks import AXES, WINDOWS, Stacks, Stopped
 from page.take_away import write_stack_take_away
+from page.visitors import has_gone
 from page.words import Words
 from pipeline.edits import EDIT_SCHEMA, read_edits
 from pipeline.stack_files import to_json
@@ -103,11 +104,18 @@ class Api:
         with said():
             if not files:
                 raise gr.Error(Words()("no_stack"), print_exception=False)
-            with upload(files) as path, tempfile.TemporaryDirectory() as folder:
-                question = self._stacks.question(path, precision, classes, min_score, AXES[cut], WINDOWS[window])
-                stack, found = self._stacks.ask(question)
-                written = [self._keep(each) for each in write_stack_take_away(Path(folder), stack, found)]
-                return to_json(path.name, stack, found), written
+            try:
+                return self._segment_stack(files, precision, classes, min_score, cut, window)
+            except Stopped:  # nobody is told, and it is no fault of the page
+                raise gr.Error(Words()("stopped"), print_exception=False) from None
+
+    def _segment_stack(self, files: list[str], precision: str, classes: list[str], min_score: float, cut: str,
+                       window: str) -> tuple[dict, list[str]]:  # fmt: skip
+        with upload(files) as path, tempfile.TemporaryDirectory() as folder:
+            question = self._stacks.question(path, precision, classes, min_score, AXES[cut], WINDOWS[window])
+            stack, found = self._stacks.ask(question, gone=has_gone())
+            written = [self._keep(each) for each in write_stack_take_away(Path(folder), stack, found)]
+            return to_json(path.name, stack, found), written
 
     def _question(self, image: str | None, precision: str, classes: list[str], min_score: float) -> Question:
         if image is None:

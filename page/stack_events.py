@@ -21,6 +21,7 @@ from page.stack_upload import upload
 from page.stacks import AXES, WINDOWS, Stacks, Stopped
 from page.take_away import write_stack_take_away
 from page.viewer import viewer_value
+from page.visitors import has_gone
 from page.words import Words
 from pipeline.errors import InputError
 from pipeline.examples import Example
@@ -70,7 +71,7 @@ class StackEvents:
             with upload(files) as path, tempfile.TemporaryDirectory() as folder:
                 progress(0, desc=words("reading"))
                 question = self._stacks.question(path, precision, classes, min_score, AXES[cut], WINDOWS[window])
-                stack, found = self._stacks.ask(question, visitor, told)
+                stack, found = self._stacks.ask(question, visitor, told, has_gone())
                 progress(1.0, desc=words("writing"))
                 shown = self._shown(stack, found, words, Path(folder), visitor)
         except Stopped:

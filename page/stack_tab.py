@@ -65,5 +65,4 @@ def stack_tab(
     surface_tab.select(events.surface, None, model, show_progress="hidden", **private)
     gallery.select(events.choose, None, files, **private)
     page.load(events.begin, None, [classes, gallery, status], show_progress="hidden", **private)
-    # No `page.unload`: it keeps a connection open for each page, and a browser has six for all of its tabs.
     return inputs, taken

@@ -73,14 +73,17 @@ class Stacks:
         return StackQuestion(path, precision, image.classes, image.min_score, axis, window)
 
     def ask(
-        self, question: StackQuestion, visitor: str | None = None, progress: Progress | None = None
-    ) -> tuple[Stack, Tracking]:
+        self, question: StackQuestion, visitor: str | None = None, progress: Progress | None = None,
+        gone: Callable[[], bool] = lambda: False,
+    ) -> tuple[Stack, Tracking]:  # fmt: skip
         """Read and track.
 
         Parameters
         ----------
         visitor
             Who may `stop` it.
+        gone
+            Whether nobody waits for it any more; looked at between two frames.
 
         Raises
         ------
@@ -91,16 +94,16 @@ class Stacks:
         segmenter = self.answers.segmenter(question.precision)
         with self._stoppable(visitor) as stop, plain_names():
             stack = read_stack(question.path, axis=question.axis, window=question.window)
-            _check(stop)
+            _check(stop, gone)
             with self.answers.turns.mine(), time_limit(self.seconds):
                 start = perf_counter()
                 if question.axis is None:
                     stack = choose_axis(stack, segmenter, question.classes)
 
                 def step(done: int, total: int) -> None:
-                    _check(stop)
+                    _check(stop, gone)
                     self.answers.turns.pass_on()
-                    _check(stop)
+                    _check(stop, gone)
                     if progress:
                         passed = perf_counter() - start
                         progress(done, total, passed * (total - done) / done if done else None)
@@ -130,6 +133,6 @@ class Stacks:
                 del self._running[visitor]
 
 
-def _check(stop: threading.Event) -> None:
-    if stop.is_set():
+def _check(stop: threading.Event, gone: Callable[[], bool]) -> None:
+    if stop.is_set() or gone():
         raise Stopped

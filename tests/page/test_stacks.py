@@ -6,8 +6,10 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
+import httpx
 import nibabel
 import numpy as np
 import pytest
@@ -121,3 +123,53 @@ def test_what_takes_too_long_is_ended(release, files):
     stacks = Stacks(Answers(str(release.folder), seconds=60), seconds=1e-6)
     with pytest.raises(InputError, match="took longer than 1e-06 s"):
         ask(stacks, files["heart video"])
+
+
+@pytest.fixture(scope="module")
+def long_volume(tmp_path_factory) -> Path:
+    """Slices enough for minutes."""
+    path = tmp_path_factory.mktemp("long") / "long.nii.gz"
+    voxels = np.random.default_rng(0).integers(0, 900, (64, 64, 900)).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(voxels, np.diag([1, 1, 4, 1])), path)
+    return path
+
+
+def busy_seconds(server, seconds: float) -> float:
+    """What the server computes meanwhile."""
+    before = sum(server.process.cpu_times()[:2])
+    time.sleep(seconds)
+    return sum(server.process.cpu_times()[:2]) - before
+
+
+def wait_for_work(server, busy: bool) -> None:
+    """Until the server computes, or until it has come to rest."""
+    end = time.monotonic() + 60
+    while (busy_seconds(server, 1) > 0.1) != busy:
+        assert time.monotonic() < end, "still idle" if busy else "still computing"
+
+
+@pytest.mark.parametrize("way", ["api", "page"])
+def test_a_stack_ends_when_its_visitor_has_gone(server, long_volume, client, way):
+    """The connection is closed in the middle of the answer, as a closed browser closes it."""
+    [[path]] = [
+        httpx.post(f"{server.url}gradio_api/upload", files={"files": ("long.nii.gz", long_volume.read_bytes())}).json()
+    ]
+    given = [[{"path": path, "meta": {"_type": "gradio.FileData"}}], "int8", ["lung"], 0.3, "auto", "auto"]
+    if way == "api":
+        asked = {"data": given}
+        event = httpx.post(f"{server.url}gradio_api/call/segment_stack", json=asked).json()["event_id"]
+        answer = f"{server.url}gradio_api/call/segment_stack/{event}"
+    else:
+        functions = httpx.get(f"{server.url}config").json()["dependencies"]
+        # the tab's own is the one of its inputs with six answers
+        [number] = {each["id"] for each in functions if len(each["inputs"]) == len(each["outputs"]) == 6}
+        asked = {"data": given, "fn_index": number, "session_hash": "leaves"}
+        httpx.post(f"{server.url}gradio_api/queue/join", json=asked).raise_for_status()
+        answer = f"{server.url}gradio_api/queue/data?session_hash=leaves"
+    with httpx.stream("GET", answer, timeout=60) as reply:
+        wait_for_work(server, busy=True)
+        time.sleep(3)  # the networks have been loaded, the file has been read
+        wait_for_work(server, busy=True)
+    start = time.monotonic()
+    wait_for_work(server, busy=False)
+    assert time.monotonic() - start < 15  # a frame on a busy machine, and looking whether it rests
