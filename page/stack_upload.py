@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pipeline.errors import InputError
+from pipeline.readers.content import DAMAGE
 
 _ONE_SERIES = "a volume, a video, or the slices of one DICOM series, as files or zipped"
 #: What a ZIP may hold, unpacked. A small one can hold far more than it seems to.
@@ -59,7 +60,7 @@ def _unpack(path: Path, folder: Path) -> None:
             for entry, name in zip(files, names, strict=True):
                 with archive.open(entry) as source, (folder / name).open("wb") as copy:
                     shutil.copyfileobj(source, copy)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError) as error:
+    except (zipfile.BadZipFile, *DAMAGE) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(path.name, "a ZIP that is damaged or encrypted", _ONE_SERIES) from None

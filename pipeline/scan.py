@@ -64,7 +64,7 @@ def read_scan(path: str | Path) -> Scan:
     ------
     InputError
         Where there is no such file, it holds something else, is damaged, has several frames or slices, NaN or
-        infinite values, or more than 200 million pixels.
+        infinite values, or more than 150 million pixels.
     """
     path = Path(path)
     reader = import_module(_READERS[content_of(path)])

@@ -16,8 +16,9 @@ ACCEPTED_STACKS = (
     "or an MP4, MOV, AVI, Matroska, WebM or GIF video"
 )
 
-#: Largest image that is decoded. 12000x9000 has 108 million pixels; beyond this a small file could fill the memory.
-MAX_PIXELS = 200_000_000
+#: Largest image that is decoded. 12000x9000 has 108 million pixels. Decoders hold four bytes a pixel and what is read
+#: from them takes three, so that a small file which claims this size takes 1.2 GB.
+MAX_PIXELS = 150_000_000
 
 #: What the decoders of Pillow, pydicom, nibabel and zlib let escape on damaged files, beside their own exceptions.
 DAMAGE = (

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.pixels import apply_color_lut, apply_modality_lut, as_pixel_options, convert_color_space, get_decoder
@@ -15,6 +15,7 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEG2000TransferSyntaxes,
     JPEGLSTransferSyntaxes,
     JPEGTransferSyntaxes,
     RLELossless,
@@ -22,6 +23,7 @@ from pydicom.uid import (
 
 from pipeline.errors import InputError
 from pipeline.readers.content import ACCEPTED, DAMAGE, check_size, damaged
+from pipeline.readers.dicom_file import check_codestream, open_dicom
 from pipeline.readers.intensity import fill_rgb, row_bands, stretch, value_range
 from pipeline.scan import Scan
 
@@ -30,6 +32,8 @@ _TABLE_SIZE = 1 << 16
 BROKEN = (*DAMAGE, BytesLengthException, InvalidDicomError)
 #: End-of-image marker, and among how many last bytes it must be: padding may follow it.
 _JPEG_END, _JPEG_END_WITHIN = b"\xff\xd9", 16
+#: Compressions whose frames give a size of their own.
+CODESTREAMS = JPEGTransferSyntaxes + JPEGLSTransferSyntaxes + JPEG2000TransferSyntaxes
 _PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
@@ -41,7 +45,7 @@ def read(path: Path) -> Scan:
     Colours (RGB, YBR, palette) are taken as they are. Spacing is PixelSpacing, else ImagerPixelSpacing.
     """
     try:
-        dataset = dcmread(path, force=True)
+        dataset = open_dicom(path)
         _check(path, dataset)
         lift_functional_groups(dataset)
         stored, photometric = decode(path, dataset)
@@ -82,12 +86,14 @@ def decode(path: Path, dataset: Dataset) -> tuple[np.ndarray, str]:
     # on damaged runs pylibjpeg's RLE decoder panics, which no `except Exception` would stop
     plugin = "pydicom" if syntax == RLELossless else ""
     try:
-        if syntax in JPEGTransferSyntaxes + JPEGLSTransferSyntaxes:
-            _check_end_of_jpeg(dataset)
+        if syntax in CODESTREAMS:
+            _check_frame(path, dataset, syntax)
         # raw: the change of colours would hold three floats a pixel
         stored, meaning = get_decoder(syntax).as_array(
             dataset, raw=True, decoding_plugin=plugin, **as_pixel_options(dataset)
         )
+    except InputError:
+        raise
     except BROKEN:
         problem = "its pixels can't be decoded (damaged, cut short, or an unsupported compression)"
         raise InputError(path, problem, "a whole DICOM file, uncompressed, RLE, JPEG, JPEG-LS or JPEG 2000") from None
@@ -97,11 +103,12 @@ def decode(path: Path, dataset: Dataset) -> tuple[np.ndarray, str]:
     return stored, str(meaning["photometric_interpretation"])
 
 
-def _check_end_of_jpeg(dataset: Dataset) -> None:
+def _check_frame(path: Path, dataset: Dataset, syntax: str) -> None:
     """Raise ValueError where a JPEG stream has no end: libjpeg would fill what is missing with grey."""
-    frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
-    if _JPEG_END not in frame[-_JPEG_END_WITHIN:]:
+    frame = next(generate_frames(dataset.PixelData, number_of_frames=1), b"")
+    if syntax not in JPEG2000TransferSyntaxes and _JPEG_END not in frame[-_JPEG_END_WITHIN:]:
         raise ValueError("JPEG stream without end")
+    check_codestream(path, dataset, frame)
 
 
 def _shown(path: Path, dataset: Dataset, stored: np.ndarray, photometric: str) -> Callable[[slice], np.ndarray]:

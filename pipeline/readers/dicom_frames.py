@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 from pydicom.pixels import iter_pixels
 from pydicom.uid import RLELossless
 
@@ -15,6 +15,7 @@ from pipeline.grid import Grid
 from pipeline.readers.content import check_size, damaged
 from pipeline.readers.dicom import (
     BROKEN,
+    CODESTREAMS,
     first_number,
     grey_display,
     has_window,
@@ -24,6 +25,7 @@ from pipeline.readers.dicom import (
     physical_range,
     spacing_mm,
 )
+from pipeline.readers.dicom_file import check_codestream, encapsulated_frames, open_dicom
 from pipeline.readers.dicom_series import LPS_TO_RAS, SliceHeader, place_slices
 from pipeline.readers.movie import Movie, check_length, gather
 from pipeline.readers.volume import Volume, no_spacing
@@ -36,9 +38,9 @@ def frame_count(path: Path) -> int:
     """Frames of a DICOM file; 0 of one that can't be read."""
     with quiet():
         try:
-            header = dcmread(path, force=True, stop_before_pixels=True, specific_tags=["NumberOfFrames", "Rows"])
+            header = open_dicom(path, stop_before_pixels=True, specific_tags=["NumberOfFrames", "Rows"])
             return int(header.get("NumberOfFrames") or 1) if "Rows" in header else 0
-        except BROKEN:
+        except (*BROKEN, InputError):
             return 0
 
 
@@ -50,7 +52,7 @@ def read(path: Path, window: tuple[float, float] | None = None) -> Volume | Movi
     taken as they are, more go from the least value of all frames to the largest.
     """
     try:
-        header = dcmread(path, force=True, stop_before_pixels=True)
+        header = open_dicom(path, stop_before_pixels=True)
         rows, columns = int(header.Rows), int(header.Columns)
         count = int(header.get("NumberOfFrames") or 1)
         check_size(path, columns, rows)
@@ -58,6 +60,9 @@ def read(path: Path, window: tuple[float, float] | None = None) -> Volume | Movi
             raise InputError(path, "a DICOM file of one image", "several frames, or the folder of its whole series")
         placed = _placed(path, header)
         lift_functional_groups(header)
+        if header.file_meta.get("TransferSyntaxUID") in CODESTREAMS:
+            for frame in encapsulated_frames(path, count):
+                check_codestream(path, header, frame)
         if placed is None:
             check_length(path, count, rows, columns)
             frames = gather(path, _shown(path, header, count, window))

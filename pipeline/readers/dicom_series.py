@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 
 from pipeline.errors import InputError
 from pipeline.grid import AXES, Grid
@@ -24,6 +24,7 @@ from pipeline.readers.dicom import (
     physical_range,
     spacing_mm,
 )
+from pipeline.readers.dicom_file import open_dicom
 from pipeline.readers.volume import Volume, no_spacing
 from pipeline.readers.voxels import check_shape
 from pipeline.scan import quiet
@@ -66,12 +67,12 @@ def slice_headers(folder: Path, pass_over_broken: bool = False) -> list[SliceHea
     found = []
     for path in dicom_files(folder):
         try:
-            header = dcmread(path, force=True, stop_before_pixels=True, specific_tags=_TAGS)
+            header = open_dicom(path, stop_before_pixels=True, specific_tags=_TAGS)
             if int(header.get("NumberOfFrames") or 1) == 1 and "Rows" in header:
                 found.append(_slice_header(path, header))
-        except BROKEN:
+        except BROKEN as error:  # an InputError is one, too
             if not pass_over_broken:
-                raise damaged(path, "DICOM") from None
+                raise error if isinstance(error, InputError) else damaged(path, "DICOM") from None
     return found
 
 
@@ -267,12 +268,14 @@ def _rounded(spacing: tuple[float, float] | None) -> tuple[float, ...] | None:
 
 def _same_pixels(one: SliceHeader, other: SliceHeader) -> bool:
     def pixels(path: Path) -> tuple:
-        dataset = dcmread(path, force=True)
+        dataset = open_dicom(path)
         keywords = ("PixelData", "FloatPixelData", "DoubleFloatPixelData", "RescaleSlope", "RescaleIntercept")
         return tuple(dataset.get(keyword) for keyword in keywords)
 
     try:
         return pixels(one.path) == pixels(other.path)
+    except InputError:
+        raise
     except BROKEN:
         raise damaged(other.path, "DICOM") from None
 
@@ -310,7 +313,7 @@ def _grey_slices(headers: list[SliceHeader], window: tuple[float, float] | None)
 
 def _open(path: Path) -> tuple[Dataset, np.ndarray]:
     try:
-        dataset = dcmread(path, force=True)
+        dataset = open_dicom(path)
         lift_functional_groups(dataset)
         stored, photometric = decode(path, dataset)
     except InputError:

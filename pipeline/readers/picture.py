@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from pipeline.errors import InputError
+from pipeline.readers.codestream import goes_over_too_often
 from pipeline.readers.content import ACCEPTED, DAMAGE, MAX_PIXELS, check_size, damaged
 from pipeline.readers.intensity import fill_rgb, row_bands, stretch, value_range
 from pipeline.scan import Scan
@@ -35,6 +37,8 @@ def read(path: Path) -> Scan:
             # an MPO is a JPEG with a preview or a second eye's view behind it
             if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
                 raise InputError(path, f"{image.n_frames} pages or frames", f"{ACCEPTED}. Save one page first.")
+            if image.format in ("JPEG", "MPO"):
+                _check_scans(path, image)
             image.load()
             return Scan(path, _upright_rgb(path, image))
     except InputError:
@@ -44,6 +48,12 @@ def read(path: Path) -> Scan:
         raise InputError(path, f"an image of more than {2 * MAX_PIXELS // 10**6} million pixels", expected) from None
     except DAMAGE:
         raise damaged(path, kind) from None
+
+
+def _check_scans(path: Path, image: Image.Image) -> None:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if goes_over_too_often(content, image.width * image.height):
+            raise InputError(path, "a JPEG of very many scans", "the same picture saved anew")
 
 
 def _upright_rgb(path: Path, image: Image.Image) -> np.ndarray:
