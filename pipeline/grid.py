@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import nibabel
 import numpy as np
 from nibabel.orientations import apply_orientation, io_orientation, ornt_transform
+from nibabel.spatialimages import HeaderDataError
 
 #: The patient's axes, the way the voxels of a canonical volume run.
 AXES = ("left to right", "back to front", "feet to head")
@@ -93,8 +94,13 @@ class Grid:
             header.set_data_dtype(values.dtype)
             header["cal_min"] = header["cal_max"] = 0  # how bright the scan is shown
             for text in ("db_name", "aux_file", "intent_name"):  # may name a patient
-                header[text] = b""
-            image = kind(values.reshape(self.header.get_data_shape()), self.affine, header)
+                if text in header:  # NIfTI-2 has no db_name
+                    header[text] = b""
+            values = values.reshape(self.header.get_data_shape())
+            try:
+                image = kind(values, self.affine, header)
+            except HeaderDataError:  # numbers that lead nowhere: they stay as they are
+                image = kind(values, None, header)
         image.header["descrip"] = (note or "").encode("ascii", "replace")[:79]
         return image
 

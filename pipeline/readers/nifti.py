@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-import gzip
 import math
 from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
-from nibabel.wrapstruct import WrapStructError
 
 from pipeline.errors import InputError
-from pipeline.readers.content import DAMAGE, check_size, damaged
+from pipeline.readers.content import check_size, damaged
 from pipeline.readers.intensity import fill_rgb, row_bands, stretch, value_range
+from pipeline.readers.nifti_file import (
+    BROKEN,
+    MM_PER_UNIT,
+    check_type,
+    open_file,
+    read_header,
+    scaling,
+    stored_voxels,
+    without_ones,
+)
 from pipeline.scan import Scan
+from pipeline.scratch import let_go
 
 #: Voxel axes of a file that does not say how they lie, by NIfTI's own rule: to the left, the front, the head.
 _UNSTATED = np.array([[0, -1], [1, 1], [2, 1]])
-MM_PER_UNIT = {"mm": 1.0, "unknown": 1.0, "meter": 1000.0, "micron": 0.001}
 #: Values that the window is taken from; of a larger slice every n-th row and column is looked at.
 _WINDOW_SAMPLE = 4_000_000
-_CHUNK = 1 << 20
 _ONE_SLICE = "a 2-D image or a 3-D one of a single slice. Pick one slice first."
 
 
@@ -40,13 +46,12 @@ def read(path: Path) -> Scan:
     """
     try:
         with open_file(path) as stream:
-            scan = _read_slice(path, _image(stream))
-            while stream.read(_CHUNK):  # gzip compares its checksum at the end of the file
-                pass
-            return scan
+            header = read_header(stream)
+            shape = _slice_shape(path, header)
+            return _scan(path, header, shape, stored_voxels(path, stream, header, shape))
     except InputError:
         raise
-    except (*DAMAGE, HeaderDataError, ImageFileError, WrapStructError):
+    except BROKEN:
         raise damaged(path, "NIfTI") from None
 
 
@@ -57,68 +62,59 @@ def label_map_as_stored(path: Path, label_map: np.ndarray, note: str | None = No
     description, which takes 79 letters.
     """
     with open_file(path) as stream:
-        image = _image(stream)
-    axes = patient_axes(image.affine)
-    shape = _slice_shape(path, image)
-    across = int(axes[2 - shape[::-1].index(1), 0])
-    volume = np.moveaxis(label_map.swapaxes(0, 1)[::-1, ::-1][None], 0, across)
-    back = nibabel.orientations.ornt_transform(np.array([[0, 1], [1, 1], [2, 1]]), axes)
-    stored = nibabel.apply_orientation(volume, back).reshape(image.shape)
-    labels = type(image)(np.ascontiguousarray(stored), image.affine)
-    labels.header.set_xyzt_units(image.header.get_xyzt_units()[0])
+        header = read_header(stream)
+    affine = header.get_best_affine()
+    shape = _slice_shape(path, header)
+    stored = _in_order_of_file(label_map, shape, patient_axes(affine)).reshape(header.get_data_shape())
+    kind = nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
+    try:
+        labels = kind(np.ascontiguousarray(stored), affine)
+    except HeaderDataError:  # numbers that lead nowhere
+        labels = kind(np.ascontiguousarray(stored), None)
+    labels.header.set_xyzt_units(header.get_xyzt_units()[0])
     for name in ("qform_code", "sform_code"):  # which space the affine leads to
-        labels.header[name] = image.header[name]
+        labels.header[name] = header[name]
     if note:
         labels.header["descrip"] = note.encode("ascii", "replace")[:79]
     return labels
 
 
-def open_file(path: Path):
-    """The bytes of a file, unzipped where they are zipped."""
-    with path.open("rb") as file:
-        zipped = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path) if zipped else path.open("rb")
-
-
-def read_header(stream) -> nibabel.Nifti1Header:
-    """The header of an open file, without its extensions, which can be of any length and name a patient."""
-    kind = _kind(stream).header_class
-    return kind(stream.read(kind.template_dtype.itemsize), check=False)
-
-
-def _image(stream) -> nibabel.Nifti1Image:
-    return _kind(stream).from_stream(stream)
-
-
-def _kind(stream) -> type[nibabel.Nifti1Image]:
-    second = b"\x02" in stream.read(4)  # 540, the length of NIfTI-2's header, is 0x21c; NIfTI-1's is 0x15c
-    stream.seek(0)
-    return nibabel.Nifti2Image if second else nibabel.Nifti1Image
-
-
-def _read_slice(path: Path, image: nibabel.Nifti1Image) -> Scan:
-    shape = _slice_shape(path, image)
-    axes = patient_axes(image.affine)
-    across = int(axes[2 - shape[::-1].index(1), 0])  # the last voxel axis of one slice, as an axis of the patient
-    zooms = (*image.header.get_zooms(), 1.0, 1.0)[:3]
-    column_mm, row_mm = (float(zooms[list(axes[:, 0]).index(axis)]) for axis in range(3) if axis != across)
-    volume = nibabel.apply_orientation(image.dataobj.get_unscaled().reshape(shape), axes)
-    # The axes left point to the right, front or head; the image runs the other way, rows first.
-    plane = np.moveaxis(volume, across, 0)[0][::-1, ::-1].swapaxes(0, 1)
-    pixels = np.empty((*plane.shape, 3), np.uint8)
+def _scan(path: Path, header: nibabel.Nifti1Header, shape: tuple[int, int, int], stored: np.ndarray) -> Scan:
+    axes = patient_axes(header.get_best_affine())
+    zooms = (*header.get_zooms(), 1.0, 1.0)[:3]
+    across = int(axes[_single(shape), 0])
+    column, row = (list(axes[:, 0]).index(axis) for axis in range(3) if axis != across)
+    pixels = np.empty((shape[row], shape[column], 3), np.uint8)
+    # filled in the file's order, so that what lies on the disk is read once, one part after the other
+    out = _in_order_of_file(pixels, shape, axes).squeeze(_single(shape)).swapaxes(0, 1)
+    plane = stored.reshape(shape, order="F").squeeze(_single(shape)).T
     if plane.dtype.names:
-        fill_rgb(pixels, lambda rows: np.stack([plane[rows][channel] for channel in "RGB"], axis=-1))
+        fill_rgb(out, lambda rows: np.stack([plane[rows][channel] for channel in "RGB"], axis=-1))
     else:
-        fill_rgb(pixels, _windowed(path, plane, float(image.dataobj.slope), float(image.dataobj.inter)))
-    return Scan(path, pixels, _spacing_mm(row_mm, column_mm, image.header), image.affine)
+        fill_rgb(out, _windowed(path, plane, *scaling(header)))
+    return Scan(path, pixels, _spacing_mm(float(zooms[row]), float(zooms[column]), header), header.get_best_affine())
 
 
-def _slice_shape(path: Path, image: nibabel.Nifti1Image) -> tuple[int, int, int]:
+def _single(shape: tuple[int, int, int]) -> int:
+    """The last voxel axis of one slice."""
+    return 2 - shape[::-1].index(1)
+
+
+def _in_order_of_file(image: np.ndarray, shape: tuple[int, int, int], axes: np.ndarray) -> np.ndarray:
+    """An upright image (H, W) or (H, W, 3) as a view in the file's order of voxels, of `shape` and the colours.
+
+    The patient's axes point to the right, front or head; the image runs the other way, rows first.
+    """
+    across = int(axes[_single(shape), 0])
+    volume = np.moveaxis(image.swapaxes(0, 1)[::-1, ::-1][None], 0, across)
+    back = nibabel.orientations.ornt_transform(np.array([[0, 1], [1, 1], [2, 1]]), axes)
+    return nibabel.apply_orientation(volume, back)
+
+
+def _slice_shape(path: Path, header: nibabel.Nifti1Header) -> tuple[int, int, int]:
     """The shape as three axes, at least one of length 1; whatever else the header says is refused."""
-    stated = tuple(int(n) for n in image.shape)
-    shape = stated
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
+    stated = tuple(int(n) for n in header.get_data_shape())
+    shape = without_ones(stated)
     if len(shape) == 2:
         shape = (*shape, 1)
     if len(shape) != 3:
@@ -128,8 +124,7 @@ def _slice_shape(path: Path, image: nibabel.Nifti1Image) -> tuple[int, int, int]
     if min(shape) < 1:
         raise InputError(path, f"image {stated} without voxels", _ONE_SLICE)
     check_size(path, *sorted(shape)[1:])
-    if image.get_data_dtype().kind not in "iufV":
-        raise InputError(path, "complex numbers", "real numbers or RGB colours")
+    check_type(path, header)
     return shape
 
 
@@ -156,7 +151,9 @@ def _windowed(path: Path, plane: np.ndarray, slope: float, intercept: float) -> 
     """Rows -> uint8 grey of raw values (H, W)."""
 
     def values(rows: slice, step: int = 1) -> np.ndarray:
-        return plane[rows][::step, ::step] * np.float64(slope) + intercept
+        found = plane[rows][::step, ::step] * np.float64(slope) + intercept
+        let_go(plane)
+        return found
 
     low, high = value_range(path, map(values, row_bands(*plane.shape)))
     sample = values(slice(None), math.ceil(math.sqrt(plane.size / _WINDOW_SAMPLE)))

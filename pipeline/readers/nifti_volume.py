@@ -8,23 +8,24 @@ from typing import IO
 
 import nibabel
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
-from nibabel.wrapstruct import WrapStructError
 
 from pipeline.errors import InputError
 from pipeline.grid import Grid
-from pipeline.readers.content import DAMAGE, damaged
-from pipeline.readers.nifti import MM_PER_UNIT, open_file, patient_axes, read_header
+from pipeline.readers.content import damaged
+from pipeline.readers.nifti import patient_axes
+from pipeline.readers.nifti_file import (
+    BROKEN,
+    MM_PER_UNIT,
+    check_type,
+    open_file,
+    read_header,
+    scaling,
+    stored_voxels,
+    without_ones,
+)
 from pipeline.readers.volume import Volume, no_spacing
-from pipeline.readers.voxels import check_shape, grey_voxels, read_stored
+from pipeline.readers.voxels import check_shape, grey_voxels
 from pipeline.scan import quiet
-
-_CHUNK = 1 << 20
-#: Where voxels may begin at the latest. Before them nothing but a header's extensions lies.
-_MAX_OFFSET = 64 << 20
-#: What may follow the voxels. A small zipped file could hold any length of zeros.
-_MAX_REST = 64 << 20
 
 
 def read(path: Path, window: tuple[float, float] | None = None) -> Volume:
@@ -34,7 +35,7 @@ def read(path: Path, window: tuple[float, float] | None = None) -> Volume:
             return _read(path, stream, window)
     except InputError:
         raise
-    except (*DAMAGE, HeaderDataError, ImageFileError, WrapStructError):
+    except BROKEN:
         raise damaged(path, "NIfTI") from None
 
 
@@ -42,42 +43,22 @@ def shape_of(path: Path) -> tuple[int, ...]:
     """The lengths that the header gives, without ones at the end; () of a file that can't be read."""
     try:
         with quiet(), open_file(path) as stream:
-            return _without_ones(read_header(stream).get_data_shape())
-    except (*DAMAGE, HeaderDataError, ImageFileError, WrapStructError):
+            return without_ones(read_header(stream).get_data_shape())
+    except BROKEN:
         return ()
-
-
-def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
-    shape = tuple(int(length) for length in shape)
-    while len(shape) > 3 and shape[-1] == 1:
-        shape = shape[:-1]
-    return shape
 
 
 def _read(path: Path, stream: IO[bytes], window: tuple[float, float] | None) -> Volume:
     header = read_header(stream)
-    shape = _without_ones(header.get_data_shape())
+    shape = without_ones(header.get_data_shape())
     check_shape(path, (*shape, 1) if len(shape) == 2 else shape)
-    dtype = header.get_data_dtype()
-    if dtype.kind not in "iufV":
-        raise InputError(path, "complex numbers", "real numbers or RGB colours")
-    offset = header.get_data_offset()
-    if not 0 < offset <= _MAX_OFFSET:
-        raise damaged(path, "NIfTI")
-    stream.seek(offset)
-    stored = read_stored(path, stream, shape, dtype, "NIfTI")
-    for _ in range(_MAX_REST // _CHUNK):  # gzip compares its checksum at the end of the file
-        if not stream.read(_CHUNK):
-            break
-    else:
-        raise damaged(path, "NIfTI")
+    check_type(path, header)
+    stored = stored_voxels(path, stream, header, shape)
     grid, notes = _grid(shape, header)
-    if dtype.names:
+    if stored.dtype.names:
         colours = np.stack([stored[channel] for channel in "RGB"], axis=-1)
         return Volume(colours, grid, tuple(notes))
-    slope, intercept = header.get_slope_inter()
-    slope, intercept = 1.0 if slope is None else slope, intercept or 0.0
-    grey, more = grey_voxels(path, stored, slope, intercept, window)
+    grey, more = grey_voxels(path, stored, *scaling(header), window)
     return Volume(grey, grid, (*notes, *more))
 
 
