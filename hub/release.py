@@ -212,7 +212,7 @@ def _read(path: Path) -> bytes:
 def _parse(path: Path, raw: bytes) -> dict:
     try:
         parsed = json.loads(raw)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits
         raise WeightsError(f"{path}: not valid JSON ({error}).") from error
     if not isinstance(parsed, dict):
         raise WeightsError(f"{path}: a JSON {type(parsed).__name__}; expected an object.")

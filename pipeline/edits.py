@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -97,11 +96,15 @@ def _edit(number: int, fields: object) -> Edit:
     return Edit(action, **{name: _READ.get(name, lambda value: value)(value) for name, value in fields.items()})
 
 
+#: Of a coordinate; NaN is not below it, and no float is made of a larger whole number.
+_LARGEST = 1e9
+
+
 def _numbers(value: object, count: int) -> bool:
     return (
         isinstance(value, list | tuple)
         and len(value) == count
-        and all(isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in value)
+        and all(isinstance(n, int | float) and not isinstance(n, bool) and abs(n) <= _LARGEST for n in value)
     )
 
 

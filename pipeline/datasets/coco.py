@@ -12,7 +12,6 @@ Beyond COCO, an image may carry `patient` (else each is its own), `split` (else 
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from collections import Counter
@@ -32,6 +31,8 @@ from pipeline.rle import decode_mask
 _SPLIT_WORD = re.compile(r"(?<![a-z])(train|val|test)(?![a-z])", re.IGNORECASE)
 #: Boxes may overhang their image by this much: tools round differently.
 _OVERHANG_PX = 1.0
+#: Of a coordinate; NaN is not below it, and no float is made of a larger whole number.
+_LARGEST = 1e9
 _NEEDED = {
     "categories": {"id": int, "name": str},
     "images": {"id": int, "file_name": str},
@@ -201,7 +202,7 @@ def read_box(bbox: list | None, width: int, height: int, subject: str) -> np.nda
     if not bbox:
         return None
     expected = f"[x, y, width, height] within the {width}x{height} image"
-    numbers = isinstance(bbox, list) and all(isinstance(v, int | float) and math.isfinite(v) for v in bbox)
+    numbers = isinstance(bbox, list) and all(isinstance(v, int | float) and abs(v) <= _LARGEST for v in bbox)
     if not numbers or len(bbox) != 4 or min(bbox[2:]) <= 0:
         raise InputError(subject, f"bbox {bbox}", expected)
     box = xywh_to_xyxy(np.array(bbox, np.float64))[0]
@@ -227,7 +228,7 @@ def read_mask(segmentation: list | dict | None, width: int, height: int, subject
 def _mask_of_polygons(polygons: list, width: int, height: int, subject: str) -> np.ndarray:
     for polygon in polygons:
         good = isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0
-        if not good or not all(isinstance(v, int | float) and math.isfinite(v) for v in polygon):
+        if not good or not all(isinstance(v, int | float) and abs(v) <= _LARGEST for v in polygon):
             raise InputError(subject, f"polygon {_shortened(polygon)}", "[x1, y1, x2, y2, x3, y3, ...]")
         points = np.array(polygon).reshape(-1, 2)
         if points.min() < -_OVERHANG_PX or (points.max(0) > (width + _OVERHANG_PX, height + _OVERHANG_PX)).any():
