@@ -166,7 +166,7 @@ def test_a_stack_ends_when_its_visitor_has_gone(server, long_volume, client, way
         asked = {"data": given, "fn_index": number, "session_hash": "leaves"}
         httpx.post(f"{server.url}gradio_api/queue/join", json=asked).raise_for_status()
         answer = f"{server.url}gradio_api/queue/data?session_hash=leaves"
-    with httpx.stream("GET", answer, timeout=60) as reply:
+    with httpx.stream("GET", answer, timeout=60):
         wait_for_work(server, busy=True)
         time.sleep(3)  # the networks have been loaded, the file has been read
         wait_for_work(server, busy=True)
