@@ -6,7 +6,9 @@ split (`train.json`, `instances_val2017.json`). Images lie relative to the file'
 no difference, because many tools set it for any run lengths.
 
 Beyond COCO, an image may carry `patient` (else each is its own), `split` (else the file's name says it), `series`,
-`slice_index` and `modality`.
+`slice_index` and `modality`. With a list `videos`, an image with `video_id` and `frame_id` (from 0) is a frame: the
+frames of a video are one series and, where nothing else is said, one patient, so that no split cuts them. Where the
+video has a `file_name`, its frames are read from that file; else each from its own, as in CocoVID.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from pycocotools import mask as coco_mask
 
 from pipeline.datasets.image_files import load_rgb, read_splits
 from pipeline.datasets.sample import Region, Sample, Source
+from pipeline.datasets.video_files import load_frame
 from pipeline.errors import InputError
 from pipeline.geometry import box_of_mask, xywh_to_xyxy
 from pipeline.rle import decode_mask
@@ -34,6 +37,7 @@ _OVERHANG_PX = 1.0
 #: Of a coordinate; NaN is not below it, and no float is made of a larger whole number.
 _LARGEST = 1e9
 _NEEDED = {
+    "videos": {"id": int},
     "categories": {"id": int, "name": str},
     "images": {"id": int, "file_name": str},
     "annotations": {"image_id": int, "category_id": int},
@@ -57,7 +61,7 @@ def read(path: Path) -> Source:
     missing = []
     for content in contents:
         for image in content.images:
-            place = content.find(image["file_name"])
+            place = content.find(content.source_of(image))
             if place is None:
                 missing.append(image["file_name"])
                 continue
@@ -96,6 +100,7 @@ class _Content:
     ----------
     names : {category id: class name}, in the order of the ids
     labels : {image id: its annotations}
+    videos : {video id: what is said of it}
     splits : {patient: split} of a `splits.csv` beside the file
     """
 
@@ -103,6 +108,7 @@ class _Content:
     names: dict[int, str]
     images: list[dict]
     labels: dict[int, list[dict]]
+    videos: dict[int, dict]
     splits: dict[str, str]
 
     @classmethod
@@ -120,7 +126,20 @@ class _Content:
                 known = ", ".join(map(str, names))
                 raise InputError(file, f"{which} has unknown category {category!r}", f"one of {known}")
             labels[image].append({"id": number, **annotation})
-        return cls(file, names, content["images"], labels, read_splits(file.parent, "patient"))
+        videos = {video["id"]: video for video in content.get("videos") or ()}
+        return cls(file, names, content["images"], labels, videos, read_splits(file.parent, "patient"))
+
+    def source_of(self, image: dict) -> str:
+        """The name of the file that an image is read from."""
+        return self._video(image).get("file_name") or image["file_name"]
+
+    def _video(self, image: dict) -> dict:
+        """What is said of the video that an image is a frame of; nothing where it is of none."""
+        number = image.get("video_id")
+        if number is not None and number not in self.videos:
+            found = f"{image['file_name']} is of unknown video {number!r}"
+            raise InputError(self.file, found, "the id of one of its videos")
+        return {} if number is None else self.videos[number]
 
     def find(self, file_name: str) -> Path | None:
         """The image's place, or None if it is in none of the usual ones."""
@@ -131,16 +150,31 @@ class _Content:
 
     def sample(self, image: dict, place: Path) -> Sample:
         name = _as_name(os.path.splitext(image["file_name"])[0])
-        patient = str(image.get("patient", name))
-        split = self.splits.get(patient) or image.get("split") or _split_of_name(self.file)
+        frame = None
+        if self.source_of(image) != image["file_name"]:
+            frame = image.get("frame_id")
+            if not isinstance(frame, int):
+                raise InputError(self.file, f"{image['file_name']} has frame_id {frame!r}", "a whole number from 0")
+        about = self._of_video(image) | image
+        patient = str(about.get("patient", name))
+        split = self.splits.get(patient) or about.get("split") or _split_of_name(self.file)
         if split not in (None, "train", "val", "test"):
             raise InputError(self.file, f"{image['file_name']} has unknown split {split!r}", "train, val or test")
-        series, index = image.get("series"), image.get("slice_index")
+        series, index = about.get("series"), about.get("slice_index")
         if not isinstance(index, int | None):
             raise InputError(self.file, f"{image['file_name']} has slice_index {index!r}", "a whole number")
         series = None if series is None else _as_name(str(series))
-        load = partial(_load, self.file, place, image, self.labels[image["id"]], self.names)
+        load = partial(_load, self.file, place, frame, image, self.labels[image["id"]], self.names)
         return Sample(name, patient, load, split, series, index)
+
+    def _of_video(self, image: dict) -> dict:
+        """What an image inherits of its video."""
+        video = self._video(image)
+        if not video:
+            return {}
+        name = os.path.splitext(str(video.get("file_name") or video.get("name") or f"video_{video['id']}"))[0]
+        told = {key: video[key] for key in ("patient", "split") if key in video}
+        return {"patient": name, "series": name, "slice_index": image.get("frame_id")} | told
 
 
 def _checked_json(file: Path) -> dict[str, list[dict]]:
@@ -152,6 +186,8 @@ def _checked_json(file: Path) -> dict[str, list[dict]]:
         raise InputError(file, f"unreadable ({error})", expected) from None
     for kind, needed in _NEEDED.items():
         entries = content.get(kind) if isinstance(content, dict) else None
+        if kind == "videos" and entries is None:
+            continue  # most sets have none
         if not isinstance(entries, list):
             raise InputError(file, f"lacks the list {kind}", expected)
         for number, entry in enumerate(entries):
@@ -177,9 +213,16 @@ def _as_name(text: str) -> str:
 
 
 def _load(
-    file: Path, place: Path, image: dict, annotations: list[dict], names: dict[int, str], *, every_pixel: bool = True
+    file: Path,
+    place: Path,
+    frame: int | None,
+    image: dict,
+    annotations: list[dict],
+    names: dict[int, str],
+    *,
+    every_pixel: bool = True,
 ) -> tuple[np.ndarray, list[Region]]:
-    pixels = load_rgb(place)
+    pixels = load_rgb(place) if frame is None else load_frame(place, frame)
     height, width = pixels.shape[:2]
     listed = image.get("width", width), image.get("height", height)
     if listed != (width, height):

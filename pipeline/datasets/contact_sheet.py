@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,28 +20,34 @@ _COLOURS = np.array(
 )
 
 
-def draw_contact_sheet(prepared: Path, sources: list[str]) -> None:
-    """Write `contact_sheet.png`: a row a source, evenly picked labelled images of all splits."""
-    rows = {source: [] for source in sources}
-    for split in ("train", "val", "test"):
-        content = json.loads((prepared / f"{split}.json").read_text())
-        regions: dict[int, list] = {}
-        for annotation in content["annotations"]:
-            regions.setdefault(annotation["image_id"], []).append(annotation)
-        for image in content["images"]:
-            if image["id"] in regions:
-                rows[image["source"]].append((image["file_name"], regions[image["id"]]))
+def draw_contact_sheet(prepared: Path, sources: list[str], rows_of: Callable[[], Iterator[dict]]) -> None:
+    """Write `contact_sheet.png`: a row a source, evenly picked labelled images.
+
+    Parameters
+    ----------
+    rows_of
+        Gives the records of all images, one at a time; it is called twice.
+    """
+    counts = Counter(row["image"]["source"] for row in rows_of() if row["annotations"])
+    columns = {source: _evenly(counts[source]) for source in sources}
     sheet = np.zeros((max(1, len(sources)) * _THUMB, _PER_ROW * _THUMB, 3), np.uint8)
-    for row, source in enumerate(sources):
-        found = rows[source]
-        picked = (
-            np.unique(np.linspace(0, len(found) - 1, min(_PER_ROW, len(found))).round().astype(int)) if found else []
-        )
-        for column, index in enumerate(picked):
-            top, left = row * _THUMB, column * _THUMB
-            sheet[top : top + _THUMB, left : left + _THUMB] = _thumbnail(prepared, *found[index])
+    seen: Counter[str] = Counter()
+    for row in rows_of():
+        source = row["image"]["source"]
+        if not row["annotations"]:
+            continue
+        if seen[source] in columns[source]:
+            top, left = sources.index(source) * _THUMB, columns[source].index(seen[source]) * _THUMB
+            thumbnail = _thumbnail(prepared, row["image"]["file_name"], row["annotations"])
+            sheet[top : top + _THUMB, left : left + _THUMB] = thumbnail
+        seen[source] += 1
     with replace_file(prepared / "contact_sheet.png", "wb") as file:
         Image.fromarray(sheet).save(file, format="PNG")
+
+
+def _evenly(count: int) -> list[int]:
+    """Numbers of at most a row of images."""
+    return sorted({round(place) for place in np.linspace(0, count - 1, min(_PER_ROW, count)).tolist()})
 
 
 def _thumbnail(prepared: Path, file_name: str, annotations: list[dict]) -> np.ndarray:

@@ -159,7 +159,8 @@ def prepare(paths: list[Path], out: Path, *, seed: int = 0, workers: int | None 
     summary = _summary(sources, {split: _rows(records, splits, split) for split in SPLITS})
     with replace_file(out / "summary.md") as file:
         file.write(summary)
-    draw_contact_sheet(out, [source.name for source in sources])
+    every = partial(_rows_of_all, records, splits)
+    draw_contact_sheet(out, [source.name for source in sources], every)
     return summary
 
 
@@ -175,6 +176,12 @@ def _rows(records: list[Path], splits: dict[tuple[str, str], str], split: str) -
         for row in json.loads(record.read_text(encoding="utf-8")):
             if splits[row["image"]["source"], row["sample"]] == split:
                 yield row
+
+
+def _rows_of_all(records: list[Path], splits: dict[tuple[str, str], str]) -> Iterator[dict]:
+    """Of all images: first those of train, then of val, then of test."""
+    for split in SPLITS:
+        yield from _rows(records, splits, split)
 
 
 def _write_split(path: Path, rows: Callable[[], Iterator[dict]], categories: list[dict]) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("scipy", reason="the readers belong to the build environment")
 
+from PIL import Image
 from pycocotools import mask as coco_mask
 
 from pipeline.datasets import read_source
@@ -313,3 +316,60 @@ def test_splits_with_other_categories(tmp_path):
     coco(tmp_path / "val.json", categories=[{"id": 1, "name": "cyst"}])
     with pytest.raises(InputError, match=r"val.json: other categories; expected those of train.json"):
         read_source(tmp_path)
+
+
+def video_set(folder: Path, *, in_file: bool) -> Path:
+    """Four frames of a video, each of another grey, and one other image; as one file or as CocoVID has them."""
+    frames = [np.full((HEIGHT, WIDTH, 3), 40 * number + 20, np.uint8) for number in range(4)]
+    names = [f"beat/{number:03d}.png" for number in range(4)]
+    if in_file:
+        first, *others = [Image.fromarray(frame).quantize(4) for frame in frames]
+        first.save(folder / "beat.gif", save_all=True, append_images=others, duration=40)
+        video = {"id": 7, "file_name": "beat.gif"}
+    else:
+        for name, frame in zip(names, frames, strict=True):
+            save_image(folder / "images" / name, frame)
+        video = {"id": 7, "name": "beat"}
+    save_image(folder / "images" / "other.png", frames[0])
+    images = [{"id": 1, "file_name": "other.png"}]
+    images += [{"id": 2 + at, "file_name": name, "video_id": 7, "frame_id": at} for at, name in enumerate(names)]
+    content = {"categories": [{"id": 1, "name": "heart"}], "images": images, "videos": [video]}
+    content["annotations"] = [{"id": at, "image_id": 2 + at, "category_id": 1, "bbox": XYWH} for at in range(4)]
+    (folder / "set.json").write_text(json.dumps(content))
+    return folder / "set.json"
+
+
+@pytest.mark.parametrize("in_file", [True, False], ids=["a file", "frames"])
+def test_the_frames_of_a_video_are_one_series_of_one_patient(tmp_path, in_file):
+    if in_file:
+        pytest.importorskip("av", reason="reads video files")
+    source = read_source(video_set(tmp_path, in_file=in_file))
+    frames = [sample for sample in source.samples if sample.series]
+    assert [(frame.series, frame.patient, frame.slice_index) for frame in frames] == [
+        ("beat", "beat", at) for at in range(4)
+    ]
+    assert [sample.patient for sample in source.samples if not sample.series] == ["other"]
+    for number, frame in enumerate(frames):
+        pixels, [region] = frame.load()
+        assert pixels.shape == (HEIGHT, WIDTH, 3) and abs(int(pixels.mean()) - (40 * number + 20)) <= 1
+        assert region.label == "heart"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: content["images"][1].update(video_id=8), "beat/000.png is of unknown video 8"),
+        (lambda content: content["images"][1].update(frame_id="0"), "beat/000.png has frame_id '0'"),
+        (lambda content: content["videos"].append(content["videos"][0]), "videos with the same id 7"),
+        (lambda content: content["images"][1].update(frame_id=4), "a video of 4 frames, of which frame 4 is labelled"),
+    ],
+    ids=["video", "frame", "twice", "beyond the end"],
+)
+def test_wrong_videos_are_refused(tmp_path, change, message):
+    pytest.importorskip("av", reason="reads video files")
+    path = video_set(tmp_path, in_file=True)
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=re.escape(message)):
+        [sample.load() for sample in read_source(path).samples]
