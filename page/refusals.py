@@ -32,6 +32,9 @@ _PROBLEMS = {
     "damaged, cut short, or of an unsupported variant": "tệp hỏng, bị cắt ngang, hoặc thuộc dạng không được hỗ trợ",
     "an image of {size} pixels": "ảnh có {size} điểm ảnh",
     "an image of more than {count} million pixels": "ảnh có hơn {count} triệu điểm ảnh",
+    "a JPEG of very many scans": "tệp JPEG có quá nhiều lượt quét",
+    "a compressed image of {size} pixels in {channels} channels": "ảnh nén có {size} điểm ảnh, {channels} kênh",
+    "a deflated DICOM file that holds far more than it seems to": "tệp DICOM nén chứa nhiều hơn hẳn vẻ ngoài của nó",
     "{count} pages or frames": "có {count} trang hoặc khung hình",
     "a DICOM file without pixels (no image, or cut short)":
         "tệp DICOM không có điểm ảnh (không phải ảnh, hoặc bị cắt ngang)",
@@ -81,6 +84,9 @@ _EXPECTED = {
     "a file that you may read": "một tệp mà bạn được đọc",
     "at least one pixel": "ít nhất một điểm ảnh",
     "at most {count} million pixels": "nhiều nhất {count} triệu điểm ảnh",
+    "at most {count} million values": "nhiều nhất {count} triệu giá trị",
+    "at most {count} MiB of it": "nhiều nhất {count} MiB sau khi giải nén",
+    "the same picture saved anew": "chính ảnh ấy được lưu lại",
     "at most {count}": "nhiều nhất {count}",
     "a whole {kind} file": "một tệp {kind} nguyên vẹn",
     "a whole DICOM file, uncompressed, RLE, JPEG, JPEG-LS or JPEG 2000":
