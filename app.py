@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 import gradio as gr
+from starlette.requests import ClientDisconnect
 
 from hub import WeightsError
 from page.answers import Answers
@@ -18,6 +19,7 @@ from page.api import Api, edits_parameter
 from page.image_tab import NETWORKS, image_tab
 from page.stack_tab import STACKS, stack_tab
 from page.stacks import Stacks
+from page.visitors import left
 from page.words import I18N, NOTICE, word
 from pipeline.errors import InputError
 from pipeline.examples import Example, gather_examples, gather_stack_examples
@@ -31,6 +33,7 @@ _THEME = gr.themes.Default(
 _LAUNCH = {
     "css_paths": [_PAGE / "page.css"], "head_paths": [_PAGE / "head.html"], "theme": _THEME, "i18n": I18N,
     "mcp_server": True, "ssr_mode": False, "max_file_size": "400mb", "run_history": False, "enable_monitoring": False,
+    "app_kwargs": {"exception_handlers": {ClientDisconnect: left}},
 }  # fmt: skip
 _HOUR = 3600
 #: How long the networks may take for an image and for a stack, and how many may wait for an answer.

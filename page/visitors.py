@@ -9,6 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gradio.context import LocalContext
+from starlette.requests import Request
+from starlette.responses import Response
+
+#: What servers note, but nobody receives, where a client closes the connection.
+_CLOSED = 499
 
 
 def has_gone() -> Callable[[], bool]:
@@ -22,3 +27,8 @@ def has_gone() -> Callable[[], bool]:
     if event is None:
         return lambda: False
     return lambda: not event.alive or queue.event_ids_to_events.get(event_id) is not event
+
+
+async def left(request: Request, error: Exception) -> Response:
+    """Of a client that has closed the connection in the middle of an upload, which is no error of the page."""
+    return Response(status_code=_CLOSED)

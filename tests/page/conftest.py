@@ -83,6 +83,7 @@ def examples_folder(tmp_path_factory) -> Path:
 class Server:
     url: str
     process: psutil.Process
+    log: Path
 
 
 @pytest.fixture(scope="session")
@@ -99,7 +100,7 @@ def server(release, examples_folder, tmp_path_factory) -> Iterator[Server]:
             cwd=ROOT, env=os.environ | settings, stdout=out, stderr=out,
         )  # fmt: skip
     try:
-        yield Server(wait_until_up(f"http://127.0.0.1:{port}/", page, log), psutil.Process(page.pid))
+        yield Server(wait_until_up(f"http://127.0.0.1:{port}/", page, log), psutil.Process(page.pid), log)
     finally:
         page.terminate()
         page.wait(timeout=30)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+
+import httpx
 import pytest
 from gradio_client import handle_file
 
@@ -48,3 +51,31 @@ def test_memory_does_not_grow_with_the_requests(server, client, files, record_pr
     record_property("grown_megabytes", round(grown / 1e6, 1))
     print(f"grown by {grown / 1e6:.1f} MB")
     assert grown < _MOST_BYTES
+
+
+class _Left(Exception):
+    """The client has had enough."""
+
+
+def test_an_upload_that_is_cut_is_no_error_of_the_page(server):
+    def part():
+        yield b'--cut\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n' + bytes(300_000)
+        raise _Left
+
+    headers = {"content-type": "multipart/form-data; boundary=cut", "content-length": "900000"}
+    before = server.log.read_text().count("Traceback")
+    with pytest.raises(_Left):
+        httpx.post(f"{server.url}gradio_api/upload", content=part(), headers=headers, timeout=60)
+    for _ in range(3):  # answered after the server has seen that the other one is gone
+        httpx.get(f"{server.url}config", timeout=60).raise_for_status()
+        time.sleep(0.5)
+    assert server.log.read_text().count("Traceback") == before
+
+
+@pytest.mark.browser
+def test_a_full_queue_is_said_on_the_page(desk, files):
+    """The answer that a full queue gives, see `eval/soak.py`, which fills it."""
+    answer = {"detail": "Queue is full. Max size is 40 and size is 40."}
+    desk.page.route("**/queue/join*", lambda route: route.fulfill(status=503, json=answer))
+    desk.upload(files[CHEST])
+    desk.wait_for("This application is currently busy. Please try again.")
