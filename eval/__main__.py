@@ -21,6 +21,8 @@ _COMMANDS = {
     "opening": "what onnxruntime makes of the graphs when it opens them, and how long that takes",
     "sensitivity": "what quantizing one graph, or all of it but a group of nodes, costs on val",
     "scope": "how well images of nothing that the release knows are told apart",
+    "soak": "the page under many clients for an hour: errors, memory, answer times",
+    "prepare-scale": "prepare at the method's scale, on drawn images and videos: images a second, memory",
     "thresholds": "the least score of each class that serves best on val, for config.json",
 }
 
@@ -36,7 +38,7 @@ def main(words: list[str] | None = None) -> int:
         for name, summary in _COMMANDS.items():
             subparser = commands.add_parser(name, help=summary)
             if words[:1] == [name]:
-                module = importlib.import_module(f"eval.{name}")
+                module = importlib.import_module(f"eval.{name.replace('-', '_')}")
                 module.add_arguments(subparser)
                 subparser.set_defaults(run=module.run)
         arguments = parser.parse_args(words)
