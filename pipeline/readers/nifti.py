@@ -23,7 +23,7 @@ from pipeline.readers.nifti_file import (
     stored_voxels,
     without_ones,
 )
-from pipeline.scan import Scan
+from pipeline.scan import Scan, quiet
 from pipeline.scratch import let_go
 
 #: Voxel axes of a file that does not say how they lie, by NIfTI's own rule: to the left, the front, the head.
@@ -67,10 +67,11 @@ def label_map_as_stored(path: Path, label_map: np.ndarray, note: str | None = No
     shape = _slice_shape(path, header)
     stored = _in_order_of_file(label_map, shape, patient_axes(affine)).reshape(header.get_data_shape())
     kind = nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
-    try:
-        labels = kind(np.ascontiguousarray(stored), affine)
-    except HeaderDataError:  # numbers that lead nowhere
-        labels = kind(np.ascontiguousarray(stored), None)
+    with quiet():  # numpy says what it makes of numbers that lead nowhere
+        try:
+            labels = kind(np.ascontiguousarray(stored), affine)
+        except HeaderDataError:
+            labels = kind(np.ascontiguousarray(stored), None)
     labels.header.set_xyzt_units(header.get_xyzt_units()[0])
     for name in ("qform_code", "sform_code"):  # which space the affine leads to
         labels.header[name] = header[name]

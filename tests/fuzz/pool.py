@@ -57,12 +57,13 @@ class Worker:
 
     def _start(self) -> None:
         self.work.mkdir(parents=True, exist_ok=True)
-        self.process = subprocess.Popen(
-            [sys.executable, "-X", "faulthandler", "-m", "tests.fuzz.worker", "--work", str(self.work),
-             "--seed", str(self.seed)],
-            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=(self.work / "stderr").open("w"), text=True,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-        )  # fmt: skip
+        words = ["-X", "faulthandler", "-m", "tests.fuzz.worker", "--work", str(self.work), "--seed", str(self.seed)]
+        one = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        with (self.work / "stderr").open("w") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, *words], cwd=ROOT, env=os.environ | one, stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE, stderr=stderr, text=True,
+            )  # fmt: skip
 
     def ask(self, kind: str, number: int) -> Told:
         """Never raises: what happens to the process is told."""
