@@ -291,6 +291,7 @@ def _free_port() -> int:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=float, default=60, help="after the warm-up (default: %(default)s)")
+    parser.add_argument("--warm-minutes", type=float, default=3, help="before memory counts (default: %(default)s)")
     parser.add_argument("--clients", type=int, default=8, help="at the same time (default: %(default)s)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where soak.json and soak.md go")
     parser.add_argument("--weights", default="embedded", help="as for app.py")
@@ -304,7 +305,7 @@ def run(arguments: argparse.Namespace) -> int:
         server = Server(Path(work), arguments.weights)
         try:
             server.wait()
-            found = soak(server, files, arguments.minutes * 60, arguments.clients, arguments.seed)
+            found = soak(server, files, arguments.minutes, arguments.warm_minutes, arguments.clients, arguments.seed)
         finally:
             server.stop()
             (arguments.out / "page.log").write_bytes(server.log.read_bytes())
@@ -316,36 +317,18 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if found["passed"] else 1
 
 
-def soak(server: Server, files: dict[str, Path], seconds: float, clients: int, seed: int) -> dict:
-    """Warm up, drive, come to rest, and count."""
+def soak(server: Server, files: dict[str, Path], minutes: float, warm_minutes: float, clients: int, seed: int) -> dict:
+    """Warm up with every kind of visit and all clients, so that caches are full; drive, come to rest, and count."""
     warm, visitors = Visitors(server.url, files), Visitors(server.url, files)
     with closing(Client(server.url, verbose=False, download_files=False)) as client:
-        chance = random.Random(seed)
-        for _ in range(2):
-            for kind in _VISITS:
-                warm.visit(kind, client, chance)
+        for kind in _VISITS:
+            warm.visit(kind, client, random.Random(seed))
+    _drive(warm, server, warm_minutes * 60, clients, seed + 1)
     _rest(server)
-    at_rest, samples = set(_names(server.temporary)), [(0.0, server.memory_mb)]
-    start = time.monotonic()
-
-    def drive(number: int) -> None:
-        chance = random.Random(f"{seed} {number}")
-        with closing(Client(server.url, verbose=False, download_files=False)) as client:
-            while time.monotonic() - start < seconds:
-                if number == 0:
-                    visitors.visit("flood", client, chance)
-                    time.sleep(min(_FLOOD_SECONDS, max(0, start + seconds - time.monotonic())))
-                else:
-                    visitors.visit(chance.choices(*zip(*_WEIGHTS.items(), strict=True))[0], client, chance)
-
-    threads = [threading.Thread(target=drive, args=(number,)) for number in range(clients)]
-    for thread in threads:
-        thread.start()
-    while any(thread.is_alive() for thread in threads):
-        time.sleep(_SAMPLE_SECONDS)
-        samples.append((round(time.monotonic() - start, 1), server.memory_mb))
+    at_rest, at_start = set(_names(server.temporary)), server.memory_mb
+    samples = [(0.0, at_start), *_drive(visitors, server, minutes * 60, clients, seed)]
     rested = _rest(server)
-    samples.append((round(time.monotonic() - start, 1), server.memory_mb))
+    samples.append((samples[-1][0], server.memory_mb))
     log = server.log.read_text(errors="replace")
     grown = samples[-1][1] - samples[0][1]
     kinds = {kind: visitors.tallies[kind].to_json() for kind in _VISITS}
@@ -367,6 +350,29 @@ def soak(server: Server, files: dict[str, Path], seconds: float, clients: int, s
         "full_queue_says": sorted(visitors.full_said | warm.full_said),
         "passed": not errors and grown < _MOST_GROWN_MB and not strange and not left and rested,
     }  # fmt: skip
+
+
+def _drive(visitors: Visitors, server: Server, seconds: float, clients: int, seed: int) -> list[tuple[float, float]]:
+    """All clients at once for so long; (seconds, the server's memory in MB) every few seconds."""
+    start, samples = time.monotonic(), []
+
+    def visit(number: int) -> None:
+        chance = random.Random(f"{seed} {number}")
+        with closing(Client(server.url, verbose=False, download_files=False)) as client:
+            while time.monotonic() - start < seconds:
+                if number == 0:
+                    visitors.visit("flood", client, chance)
+                    time.sleep(min(_FLOOD_SECONDS, max(0, start + seconds - time.monotonic())))
+                else:
+                    visitors.visit(chance.choices(*zip(*_WEIGHTS.items(), strict=True))[0], client, chance)
+
+    threads = [threading.Thread(target=visit, args=(number,)) for number in range(clients)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        time.sleep(_SAMPLE_SECONDS)
+        samples.append((round(time.monotonic() - start, 1), server.memory_mb))
+    return samples
 
 
 def _rest(server: Server) -> bool:

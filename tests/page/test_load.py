@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import random
 import time
 
 import httpx
 import pytest
 from gradio_client import handle_file
+
+from eval.soak import Visitors
+from eval.soak_files import write_soak_files
 
 CHEST = "Phantom: chest X-ray"
 #: What python and onnxruntime take once, at the first answers, is no growth.
@@ -79,3 +83,27 @@ def test_a_full_queue_is_said_on_the_page(desk, files):
     desk.page.route("**/queue/join*", lambda route: route.fulfill(status=503, json=answer))
     desk.upload(files[CHEST])
     desk.wait_for("This application is currently busy. Please try again.")
+
+
+@pytest.fixture(scope="module")
+def soak_files(tmp_path_factory):
+    return write_soak_files(tmp_path_factory.mktemp("soak"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "outcome"),
+    [
+        ("segment", "seconds"),
+        ("bad file", "refusals"),
+        ("big file", "seconds"),
+        ("leave an image", "left"),
+        ("cut an upload", "left"),
+        ("cancel a stack", "left"),
+        ("look", "seconds"),
+    ],
+)
+def test_visits_of_the_soak_end_as_they_should(server, client, soak_files, kind, outcome):
+    visitors = Visitors(server.url, soak_files)
+    visitors.visit(kind, client, random.Random(0))
+    assert not visitors.tallies[kind].strange
+    assert getattr(visitors.tallies[kind], outcome)
