@@ -16,7 +16,7 @@ def encode_mask(mask: np.ndarray) -> dict:
     return coco_mask.encode(np.asfortranarray(mask.view(np.uint8)))
 
 
-def decode_mask(rle: dict, width: int, height: int, subject: str) -> np.ndarray:
+def decode_mask(rle: object, width: int, height: int, subject: str) -> np.ndarray:
     """COCO RLE from a JSON file -> bool (H, W).
 
     Parameters
@@ -31,6 +31,8 @@ def decode_mask(rle: dict, width: int, height: int, subject: str) -> np.ndarray:
     InputError
         Where it is of another size, or its runs do not add up to the image's pixels.
     """
+    if not isinstance(rle, dict):
+        raise InputError(subject, f"a mask that is a {type(rle).__name__}", "COCO run lengths")
     size, counts = rle.get("size"), rle.get("counts")
     if size != [height, width]:
         found = repr(size) if isinstance(size, list) and len(repr(size)) < 40 else type(size).__name__

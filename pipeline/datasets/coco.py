@@ -182,7 +182,7 @@ def _checked_json(file: Path) -> dict[str, list[dict]]:
     expected = "COCO JSON: lists named categories, images and annotations"
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(file, f"unreadable ({error})", expected) from None
     for kind, needed in _NEEDED.items():
         entries = content.get(kind) if isinstance(content, dict) else None
@@ -247,11 +247,11 @@ def read_box(bbox: list | None, width: int, height: int, subject: str) -> np.nda
     expected = f"[x, y, width, height] within the {width}x{height} image"
     numbers = isinstance(bbox, list) and all(isinstance(v, int | float) and abs(v) <= _LARGEST for v in bbox)
     if not numbers or len(bbox) != 4 or min(bbox[2:]) <= 0:
-        raise InputError(subject, f"bbox {bbox}", expected)
+        raise InputError(subject, f"bbox {_shortened(bbox)}", expected)
     box = xywh_to_xyxy(np.array(bbox, np.float64))[0]
     inside = box.clip(0, (width, height, width, height))
     if np.abs(box - inside).max() > _OVERHANG_PX or (inside[2:] <= inside[:2]).any():
-        raise InputError(subject, f"bbox {bbox}", expected)
+        raise InputError(subject, f"bbox {_shortened(bbox)}", expected)
     return inside.astype(np.float32)
 
 
@@ -259,6 +259,8 @@ def read_mask(segmentation: list | dict | None, width: int, height: int, subject
     """Polygons or run lengths -> bool (H, W), not empty; None where there are none."""
     if not segmentation:
         return None
+    if not isinstance(segmentation, list | dict):
+        raise InputError(subject, f"segmentation {_shortened(segmentation)}", "polygons, or run lengths")
     if isinstance(segmentation, dict):
         mask = decode_mask(segmentation, width, height, subject)
     else:

@@ -15,6 +15,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from pipeline.datasets import read_source
+from pipeline.datasets.coco import read_box, read_mask
 from pipeline.errors import InputError
 from tests.datasets.layouts import BOX, COCO_IMAGE, HEIGHT, WIDTH, coco, picture, rectangles, save_image, save_table
 
@@ -373,3 +374,21 @@ def test_wrong_videos_are_refused(tmp_path, change, message):
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match=re.escape(message)):
         [sample.load() for sample in read_source(path).samples]
+
+
+@pytest.mark.parametrize("value", [1, 1e308, "text", True], ids=str)
+def test_a_segmentation_that_is_neither_list_nor_object_is_refused(value):
+    with pytest.raises(InputError, match="polygons, or run lengths"):
+        read_mask(value, 30, 20, "a")
+
+
+@pytest.mark.parametrize("number", [10**400, 1e308, float("nan")], ids=["digits", "large", "nan"])
+def test_numbers_of_boxes_have_a_limit(number):
+    with pytest.raises(InputError, match="bbox"):
+        read_box([number, 1, 4, 4], 30, 20, "a")
+
+
+def test_json_of_thousands_of_brackets_is_refused(tmp_path):
+    (tmp_path / "set.json").write_text("[" * 100_000 + "]" * 100_000)
+    with pytest.raises(InputError, match="unreadable"):
+        read_source(tmp_path / "set.json")

@@ -23,7 +23,7 @@ from tests.fuzz.seeds import KINDS
 from tests.fuzz.worker import bomb_count, input_of
 
 #: What a kind needs that only one of the two environments has.
-_NEEDS = {"coco": "scipy", "mp4": "av", "avi-mkv": "av", "gif": "av", "nrrd": "nrrd"}
+_NEEDS = {"coco": "scipy", "mp4": "av", "avi-mkv": "av", "gif": "av", "nrrd": "nrrd", "dicom": "highdicom"}
 
 
 def inputs_of(kinds: list[str], count: int, with_bombs: bool = True) -> list[tuple[str, int]]:

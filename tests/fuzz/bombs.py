@@ -321,12 +321,11 @@ def _zip_of(name: str, entries: int, length: int) -> Seed:
 
 def _deep_json(kind: str) -> Callable[[], Seed]:
     """JSON inside of JSON, and a number of many digits."""
-    name = seeds_of(kind)[0].name if kind != "release" else "manifest.json"
 
     def make() -> Seed:
-        files = dict(seeds_of(kind)[0].files)
-        files[name if name in files else min(files)] = b"[" * 100_000 + b"]" * 100_000
-        return Seed("deep", files)
+        files = seeds_of(kind)[0].files
+        name = max(name for name in files if name.endswith(".json"))  # the manifest, not the config
+        return Seed("deep", {**files, name: b"[" * 100_000 + b"]" * 100_000})
 
     return make
 

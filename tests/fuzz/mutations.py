@@ -34,6 +34,8 @@ _WORDS = tuple(
     )
     for value in values
 )
+#: Beside other files of an input they stay as they are: they have kinds of their own.
+_PICTURES = (".png", ".jpg", ".tif")
 _TEXT = b'0123456789-+e. %\n=:{}[]",\\/\0'
 _NUMBERS = (
     *("0", "-1", "1", "2", "3", "7", "1e9", "nan", "inf", "-inf", "1e308", "1e-308", "0x10", "999999999999999999999"),
@@ -47,7 +49,8 @@ _VALUES = (
 
 def mutated(seed: Seed, others: tuple[Seed, ...], kind: str, chance: random.Random) -> Seed:
     """`seed` with one of its files changed; `others` are seeds of the same kind, to take pieces of."""
-    name = chance.choice(sorted(seed.files))
+    about = [name for name in seed.files if not name.endswith(_PICTURES)]
+    name = chance.choice(sorted(about or seed.files))
     whole = seed.files[name]
     structured = _BY_KIND.get(kind)
     if structured and chance.random() < 0.5:

@@ -17,6 +17,7 @@ from hub.errors import WeightsError
 from pipeline.edits import read_edits
 from pipeline.errors import InputError
 from pipeline.readers.nifti import label_map_as_stored
+from pipeline.rle import decode_mask
 from pipeline.scan import read_scan
 from pipeline.stack import read_stack
 from tests.fuzz import bombs
@@ -135,3 +136,11 @@ def test_summary_names_every_fault():
 def test_a_video_that_claims_too_much_is_refused(tmp_path):
     with pytest.raises(InputError, match="a video without frames"):
         read_stack(write(tmp_path, bombs._huge_gif()))
+
+
+@pytest.mark.parametrize(
+    "rle", [True, 7, [], {"size": [2, 3], "counts": [2, True, 3]}, {"size": [2, 3], "counts": "o" * 99}]
+)
+def test_what_is_no_mask_is_refused(rle):
+    with pytest.raises(InputError, match=r"a\.json: "):
+        decode_mask(rle, 3, 2, "a.json")
