@@ -86,13 +86,13 @@ def _edit(number: int, fields: object) -> Edit:
     subject = f"edit {number}"
     action = fields.get("action") if isinstance(fields, dict) else None
     if not isinstance(action, str) or action not in _FIELDS:
-        raise InputError(subject, f"action {action!r}", ", ".join(_FIELDS))
+        raise InputError(subject, f"action {repr(action)[:40]}", ", ".join(_FIELDS))
     needed, allowed = _FIELDS[action]
     fields = {name: value for name, value in fields.items() if value is not None and name != "action"}
     wrong = [name for name in fields if name not in needed + allowed or not _GOOD[name](fields[name])]
     wrong += [name for name in needed if name not in fields]
     if wrong:
-        raise InputError(subject, f"{action} with a wrong or lacking {wrong[0]!r}", _FORM[action])
+        raise InputError(subject, f"{action} with a wrong or lacking {wrong[0][:40]!r}", _FORM[action])
     return Edit(action, **{name: _READ.get(name, lambda value: value)(value) for name, value in fields.items()})
 
 

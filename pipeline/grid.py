@@ -11,6 +11,8 @@ from nibabel.spatialimages import HeaderDataError
 
 #: The patient's axes, the way the voxels of a canonical volume run.
 AXES = ("left to right", "back to front", "feet to head")
+#: Of the numbers of an affine, in mm: a thousand kilometres. Squares of far larger ones are infinite.
+LARGEST_MM = 1e9
 _CANONICAL = np.array([[0, 1], [1, 1], [2, 1]])
 
 
@@ -37,8 +39,9 @@ class Grid:
     @classmethod
     def of_affine(cls, shape: tuple[int, int, int], affine: np.ndarray) -> Grid:
         """Of a file that gives an affine and nothing else; one that leaves an axis without length counts as none."""
-        spacing = np.linalg.norm(affine[:3, :3], axis=0)
-        known = np.isfinite(affine).all() and (spacing > 0).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-12
+        leads_somewhere = bool((np.abs(affine) < LARGEST_MM).all())
+        spacing = np.linalg.norm(affine[:3, :3], axis=0) if leads_somewhere else np.zeros(3)
+        known = leads_somewhere and (spacing > 0).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-12
         directions = io_orientation(affine).astype(int) if known else _CANONICAL
         return cls(shape, affine, directions, tuple(map(float, spacing)) if known else None)
 

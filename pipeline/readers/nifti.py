@@ -11,6 +11,7 @@ import numpy as np
 from nibabel.spatialimages import HeaderDataError
 
 from pipeline.errors import InputError
+from pipeline.grid import LARGEST_MM
 from pipeline.readers.content import check_size, damaged
 from pipeline.readers.intensity import fill_rgb, row_bands, stretch, value_range
 from pipeline.readers.nifti_file import (
@@ -131,7 +132,7 @@ def _slice_shape(path: Path, header: nibabel.Nifti1Header) -> tuple[int, int, in
 
 def patient_axes(affine: np.ndarray) -> np.ndarray:
     """For each voxel axis: the patient's axis that is nearest (0 right, 1 front, 2 head) and the sign, (3, 2)."""
-    if not np.isfinite(affine).all():
+    if not (np.abs(affine) < LARGEST_MM).all():
         return _UNSTATED
     axes = nibabel.io_orientation(affine)
     lost = np.isnan(axes[:, 0])

@@ -144,3 +144,17 @@ def test_a_video_that_claims_too_much_is_refused(tmp_path):
 def test_what_is_no_mask_is_refused(rle):
     with pytest.raises(InputError, match=r"a\.json: "):
         decode_mask(rle, 3, 2, "a.json")
+
+
+def test_a_step_of_a_thousand_kilometres_is_none(tmp_path):
+    pytest.importorskip("nrrd")
+    content = seeds_of("nrrd")[0].files["raw.nrrd"].replace(b"(0,0,1)", b"(0,1e308,1)")
+    stack = read_stack(write(tmp_path, Seed.of("a.nrrd", content)))
+    assert stack.spacing_mm is None and "volumes and lengths are unknown" in stack.notes[0]
+
+
+@pytest.mark.parametrize("edit", [{"action": "a" * 5000}, {"action": "delete", "region": 1, "b" * 5000: 1}])
+def test_what_is_quoted_is_short(edit):
+    with pytest.raises(InputError) as refused:
+        read_edits([edit])
+    assert len(str(refused.value)) < 200
