@@ -210,7 +210,7 @@ def _video(suffix: str) -> bytes:
     codec, pixels = {"gif": ("gif", "rgb8"), "avi": ("mpeg4", "yuv420p")}.get(suffix, ("libx264", "yuv420p"))
 
     def save(path: Path) -> None:
-        with av.open(str(path), "w") as container:
+        with av.open(str(path), "w", options={"fflags": "bitexact"}) as container:
             stream = container.add_stream(codec, rate=10)
             stream.width, stream.height, stream.pix_fmt = 32, 24, pixels
             for value in range(0, 200, 40):
