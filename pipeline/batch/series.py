@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from pydicom import Dataset, dcmread
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from pipeline.batch.places import is_url, open_place
 from pipeline.errors import InputError
@@ -16,7 +17,7 @@ from pipeline.scan import quiet
 
 _TAGS = ["SeriesInstanceUID", "Rows", "NumberOfFrames", "ImagePositionPatient"]
 _HEAD_BYTES = 136
-#: Bytes of a remote file that its header mostly lies in.
+#: Bytes that a header mostly lies in.
 _FETCHED = 1 << 16
 
 
@@ -30,17 +31,19 @@ class DicomHeader:
 
 
 def read_dicom_header(place: str) -> DicomHeader | None:
-    """The header of a file; None where it is no DICOM, or can't be read: whoever reads it whole says why."""
+    """The header of a file; None where it is no DICOM, deflated, or unreadable: whoever reads it whole says why."""
     if place.rpartition("/")[2].upper() == "DICOMDIR":
         return None
     try:
         with open_place(place, look=True) as stream:
-            if not is_dicom(stream.read(_HEAD_BYTES)):
+            head = stream.read(_FETCHED)
+            # what lies deflated is unpacked as a whole, however much it is: whoever reads the file measures it first
+            if not is_dicom(head[:_HEAD_BYTES]) or DeflatedExplicitVRLittleEndian.encode() in head:
                 return None
             stream.seek(0)
             if is_url(place):
                 # pydicom seeks a lot, and each seek of a remote file may be a request
-                found = _header(io.BytesIO(stream.read(_FETCHED)))
+                found = _header(io.BytesIO(head))
                 if found:
                     return found
                 stream.seek(0)

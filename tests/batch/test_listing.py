@@ -12,6 +12,8 @@ from PIL import Image
 from pipeline import InputError
 from pipeline.batch.content import content_hash, local_copy
 from pipeline.batch.listing import Input, list_inputs
+from pipeline.batch.series import read_dicom_header
+from tests.fuzz import bombs
 from tests.test_dicom_series import SLICES, write_series
 from tests.test_volume_files import detached_mhd
 
@@ -149,3 +151,11 @@ def test_what_result_files_begin_with(name, stem):
 def test_an_unreadable_file_is_an_error_that_names_it(folder):
     with pytest.raises(InputError, match=r"^gone\.png: no such file; expected"):
         content_hash(["gone.png"])
+
+
+def test_a_deflated_file_is_not_unpacked_to_be_listed(tmp_path):
+    """A small one may hold gigabytes; its reader measures it first."""
+    (content,) = bombs._deflated_dicom().files.values()
+    (tmp_path / "scan.dcm").write_bytes(content)
+    assert read_dicom_header(str(tmp_path / "scan.dcm")) is None
+    assert [found.files for found in list_inputs([str(tmp_path)])] == [(str(tmp_path / "scan.dcm"),)]

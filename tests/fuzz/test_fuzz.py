@@ -28,7 +28,7 @@ from tests.fuzz.takers import take
 from tests.fuzz.worker import bomb_count
 
 #: Of each kind: its first seed, then mutations.
-_INPUTS = 14
+_INPUTS = 9
 
 
 @pytest.fixture(scope="module")
