@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -139,6 +140,15 @@ def ask(client, files):
     return ask
 
 
+def until_it_listens(page) -> None:
+    """Before, what is put into a page is lost. It does once nothing is fetched any more, and after ten seconds even if
+    some connection stays open, which happens now and then."""
+    from playwright.sync_api import TimeoutError as TooLate
+
+    with contextlib.suppress(TooLate):
+        page.wait_for_load_state("networkidle", timeout=10_000)
+
+
 class Visit:
     """One page in one window, and what went wrong in it."""
 
@@ -154,8 +164,7 @@ class Visit:
         self._home = url
         self.page.goto(url)
         self.page.wait_for_selector("#examples img")
-        # Until the page listens, what is put into it is lost.
-        self.page.wait_for_load_state("networkidle")
+        until_it_listens(self.page)
 
     def _note_request(self, request) -> None:
         if not request.url.startswith((self._home, "data:", "blob:")):

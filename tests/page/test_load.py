@@ -11,6 +11,7 @@ from gradio_client import handle_file
 
 from eval.soak import Visitors
 from eval.soak_files import write_soak_files
+from tests.page.conftest import until_it_listens
 
 CHEST = "Phantom: chest X-ray"
 #: What python and onnxruntime take once, at the first answers, is no growth.
@@ -26,7 +27,7 @@ def test_twenty_uploads_at_once_are_all_answered(browser, url, files):
     for page in pages:
         page.goto(url)
         page.wait_for_selector("#examples img")
-        page.wait_for_load_state("networkidle")
+        until_it_listens(page)
     for page in pages:
         page.set_input_files("#upload input[type=file]", str(files[CHEST]))
     for page in pages:
