@@ -12,7 +12,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from itertools import cycle, islice
 from pathlib import Path
 from time import monotonic
@@ -99,16 +98,12 @@ def _samples(data: Path, split: str) -> list[Sample]:
             own.append([sample for sample in read_source(place).samples if sample.split == split])
         except InputError:
             continue
-    turns: Iterator = (sample for group in _in_turn([samples for samples in own if samples]) for sample in group)
-    found = list(turns)
+    own = [samples for samples in own if samples]
+    longest = max(map(len, own), default=0)
+    found = [samples[place % len(samples)] for place in range(longest) for samples in own]
     if not found:
         raise InputError(data, f"no image of {split}", "a folder that holds the data sets")
     return found
-
-
-def _in_turn(groups: list[list[Sample]]) -> Iterator[list[Sample]]:
-    for place in range(max(map(len, groups), default=0)):
-        yield [group[place % len(group)] for group in groups]
 
 
 def measure(images: Path, out: Path, workers: int, threads: int, options: list[str]) -> dict:

@@ -142,18 +142,14 @@ class Visitors:
     def leave_stack(self, client: Client, chance: random.Random) -> bool:
         """Close the connection in the middle of a long answer."""
         with httpx.Client(base_url=self.url, timeout=120) as http:
-            [path] = http.post(
-                "gradio_api/upload", files={"files": ("long.nii.gz", self.files["long"].read_bytes())}
-            ).json()
-            given = [[_file(path)], "int8", ["lung"], 0.3, "auto", "auto"]
+            given = [[_uploaded(http, self.files["long"])], "int8", ["lung"], 0.3, "auto", "auto"]
             self._begin_and_leave(http, "segment_stack", given, chance.uniform(0.5, 8))
         return False
 
     def leave_image(self, client: Client, chance: random.Random) -> bool:
         with httpx.Client(base_url=self.url, timeout=120) as http:
-            content = self.files["chest"].read_bytes()
-            [path] = http.post("gradio_api/upload", files={"files": ("chest.png", content)}).json()
-            self._begin_and_leave(http, "segment", [_file(path), "int8", ["lung"], 0.3], chance.uniform(0, 0.3))
+            given = [_uploaded(http, self.files["chest"]), "int8", ["lung"], 0.3]
+            self._begin_and_leave(http, "segment", given, chance.uniform(0, 0.3))
         return False
 
     def _begin_and_leave(self, http: httpx.Client, endpoint: str, given: list, seconds: float) -> None:
@@ -191,9 +187,7 @@ class Visitors:
     def flood(self, client: Client, chance: random.Random) -> bool:
         """More at once than the queue takes; those who were let in leave, and make room."""
         with httpx.Client(base_url=self.url, timeout=120) as http:
-            content = self.files["chest"].read_bytes()
-            [path] = http.post("gradio_api/upload", files={"files": ("chest.png", content)}).json()
-            asked = {"data": [_file(path), "int8", ["lung"], 0.3]}
+            asked = {"data": [_uploaded(http, self.files["chest"]), "int8", ["lung"], 0.3]}
             events, full = [], 0
             for _ in range(_FLOOD):
                 reply = http.post("gradio_api/call/segment", json=asked)
@@ -233,8 +227,10 @@ _WEIGHTS = {"segment": 10, "correct": 6, "compare": 1, "bad file": 5, "big file"
             "leave a stack": 1, "leave an image": 3, "cut an upload": 2, "look": 3}  # fmt: skip
 
 
-def _file(path: str) -> dict:
-    return {"path": path, "meta": {"_type": "gradio.FileData"}}
+def _uploaded(http: httpx.Client, path: Path) -> dict:
+    """Upload a file; what gradio's endpoints call it."""
+    [place] = http.post("gradio_api/upload", files={"files": (path.name, path.read_bytes())}).json()
+    return {"path": place, "meta": {"_type": "gradio.FileData"}}
 
 
 class Server:

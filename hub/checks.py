@@ -62,7 +62,7 @@ def check_config(path: Path, config: dict) -> None:
         if part.get("resize") not in ("letterbox", "squash"):
             raise WeightsError(f"{path}: {model}.resize is {part.get('resize')!r}; expected letterbox or squash.")
     factor = config["segmenter"].get("surroundings", 1)
-    if isinstance(factor, bool) or not isinstance(factor, int | float) or not 1 <= factor < float("inf"):
+    if not _is_number(factor, 1):
         raise WeightsError(f"{path}: segmenter.surroundings is {factor!r}; expected 1 or more.")
     scores = {"detector.score_threshold": config["detector"].get("score_threshold")}
     by_class = {}
@@ -70,12 +70,12 @@ def check_config(path: Path, config: dict) -> None:
         by_class |= _expect(path, f"detector.{part}", config["detector"].get(part, {}), dict)
         scores |= {f"detector.{part}.{name}": score for name, score in config["detector"].get(part, {}).items()}
     for name, score in scores.items():
-        if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
+        if not _is_number(score, 0, 1):
             raise WeightsError(f"{path}: {name} is {score!r}; expected 0 to 1.")
     looks = _expect(path, "detector.looks", config["detector"].get("looks", [{"zoom": 1, "mirror": False}]), list)
     for look in looks:
         zoom, mirror = (look.get(key) for key in ("zoom", "mirror")) if isinstance(look, dict) else (None, None)
-        if isinstance(zoom, bool) or not isinstance(zoom, int | float) or not 0.1 <= zoom <= 4 or mirror not in (0, 1):
+        if not _is_number(zoom, 0.1, 4) or mirror not in (0, 1):
             said = "expected a zoom from 0.1 to 4 and a mirror, true or false"
             raise WeightsError(f"{path}: detector.looks holds {look!r}; {said}.")
     kinds = _check_scope(path, config["scope"]) if "scope" in config else []
@@ -88,10 +88,11 @@ def check_config(path: Path, config: dict) -> None:
 def _check_scope(path: Path, scope: dict) -> list[str]:
     """The classes that it names."""
     _expect(path, "scope", scope, dict)
-    for name, least, expected in (("limit", 5e-324, "a distance above 0"), ("ratio", 1, "1 or more")):
-        number = scope.get(name, 1 if name == "ratio" else None)
-        if isinstance(number, bool) or not isinstance(number, int | float) or not least <= number < float("inf"):
-            raise WeightsError(f"{path}: scope.{name} is {number!r}; expected {expected}.")
+    limit, ratio = scope.get("limit"), scope.get("ratio", 1)
+    if not _is_number(limit, 0) or limit == 0:
+        raise WeightsError(f"{path}: scope.limit is {limit!r}; expected a distance above 0.")
+    if not _is_number(ratio, 1):
+        raise WeightsError(f"{path}: scope.ratio is {ratio!r}; expected 1 or more.")
     kinds = _expect(path, "scope.kinds", scope["kinds"], list) if "kinds" in scope else []
     return [_expect(path, "scope.kinds", name, str) for name in kinds]
 
@@ -122,6 +123,12 @@ def _expect(path: Path, name: str, value: Any, kind: type) -> Any:
     if not isinstance(value, kind) or (kind in (str, list) and not value):
         raise WeightsError(f"{path}: {name} is {value!r}; expected a {kind.__name__} that is not empty.")
     return value
+
+
+def _is_number(value: object, least: float, most: float = float("inf")) -> bool:
+    """Whether it is a finite number, and neither smaller nor larger."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and least <= value <= most and value != float("inf")
 
 
 def _is_int(value: object) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from pipeline.errors import InputError
+from pipeline.geometry import LARGEST_COORDINATE
 
 #: Action -> the fields that it needs, and those that it may have.
 _FIELDS = {
@@ -96,15 +97,11 @@ def _edit(number: int, fields: object) -> Edit:
     return Edit(action, **{name: _READ.get(name, lambda value: value)(value) for name, value in fields.items()})
 
 
-#: Of a coordinate; NaN is not below it, and no float is made of a larger whole number.
-_LARGEST = 1e9
-
-
 def _numbers(value: object, count: int) -> bool:
     return (
         isinstance(value, list | tuple)
         and len(value) == count
-        and all(isinstance(n, int | float) and not isinstance(n, bool) and abs(n) <= _LARGEST for n in value)
+        and all(isinstance(n, int | float) and not isinstance(n, bool) and abs(n) <= LARGEST_COORDINATE for n in value)
     )
 
 

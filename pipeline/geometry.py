@@ -15,6 +15,8 @@ import numpy as np
 from PIL import Image
 
 ResizeMode = Literal["letterbox", "squash"]
+#: Of a coordinate that others give; NaN is not below it, and no float is made of a larger whole number.
+LARGEST_COORDINATE = 1e9
 
 
 @dataclass(frozen=True)

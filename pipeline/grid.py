@@ -12,8 +12,23 @@ from nibabel.spatialimages import HeaderDataError
 #: The patient's axes, the way the voxels of a canonical volume run.
 AXES = ("left to right", "back to front", "feet to head")
 #: Of the numbers of an affine, in mm: a thousand kilometres. Squares of far larger ones are infinite.
-LARGEST_MM = 1e9
+_LARGEST_MM = 1e9
 _CANONICAL = np.array([[0, 1], [1, 1], [2, 1]])
+
+
+def leads_somewhere(affine: np.ndarray) -> bool:
+    """Whether the numbers of an affine are those of places, not NaN, infinite or beyond all measure."""
+    return bool((np.abs(affine) < _LARGEST_MM).all())
+
+
+def nifti_image(
+    kind: type[nibabel.Nifti1Image], values: np.ndarray, affine: np.ndarray, header: nibabel.Nifti1Header | None = None
+) -> nibabel.Nifti1Image:
+    """An image with an affine, or where that leads nowhere with what the header says as it stands."""
+    try:
+        return kind(values, affine, header)
+    except HeaderDataError:
+        return kind(values, None, header)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,9 +54,9 @@ class Grid:
     @classmethod
     def of_affine(cls, shape: tuple[int, int, int], affine: np.ndarray) -> Grid:
         """Of a file that gives an affine and nothing else; one that leaves an axis without length counts as none."""
-        leads_somewhere = bool((np.abs(affine) < LARGEST_MM).all())
-        spacing = np.linalg.norm(affine[:3, :3], axis=0) if leads_somewhere else np.zeros(3)
-        known = leads_somewhere and (spacing > 0).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-12
+        finite = leads_somewhere(affine)
+        spacing = np.linalg.norm(affine[:3, :3], axis=0) if finite else np.zeros(3)
+        known = finite and (spacing > 0).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-12
         directions = io_orientation(affine).astype(int) if known else _CANONICAL
         return cls(shape, affine, directions, tuple(map(float, spacing)) if known else None)
 
@@ -99,11 +114,7 @@ class Grid:
             for text in ("db_name", "aux_file", "intent_name"):  # may name a patient
                 if text in header:  # NIfTI-2 has no db_name
                     header[text] = b""
-            values = values.reshape(self.header.get_data_shape())
-            try:
-                image = kind(values, self.affine, header)
-            except HeaderDataError:  # numbers that lead nowhere: they stay as they are
-                image = kind(values, None, header)
+            image = nifti_image(kind, values.reshape(self.header.get_data_shape()), self.affine, header)
         image.header["descrip"] = (note or "").encode("ascii", "replace")[:79]
         return image
 

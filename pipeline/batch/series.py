@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import IO
 
 from pydicom import Dataset, dcmread
-from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from pipeline.batch.places import is_url, open_place
 from pipeline.errors import InputError
 from pipeline.readers.content import is_dicom
 from pipeline.readers.dicom import BROKEN, numbers
+from pipeline.readers.dicom_file import is_deflated
 from pipeline.scan import quiet
 
 _TAGS = ["SeriesInstanceUID", "Rows", "NumberOfFrames", "ImagePositionPatient"]
@@ -38,7 +38,7 @@ def read_dicom_header(place: str) -> DicomHeader | None:
         with open_place(place, look=True) as stream:
             head = stream.read(_FETCHED)
             # what lies deflated is unpacked as a whole, however much it is: whoever reads the file measures it first
-            if not is_dicom(head[:_HEAD_BYTES]) or DeflatedExplicitVRLittleEndian.encode() in head:
+            if not is_dicom(head[:_HEAD_BYTES]) or is_deflated(head):
                 return None
             stream.seek(0)
             if is_url(place):

@@ -28,14 +28,12 @@ from pipeline.datasets.image_files import load_rgb, read_splits
 from pipeline.datasets.sample import Region, Sample, Source
 from pipeline.datasets.video_files import load_frame
 from pipeline.errors import InputError
-from pipeline.geometry import box_of_mask, xywh_to_xyxy
+from pipeline.geometry import LARGEST_COORDINATE, box_of_mask, xywh_to_xyxy
 from pipeline.rle import decode_mask
 
 _SPLIT_WORD = re.compile(r"(?<![a-z])(train|val|test)(?![a-z])", re.IGNORECASE)
 #: Boxes may overhang their image by this much: tools round differently.
 _OVERHANG_PX = 1.0
-#: Of a coordinate; NaN is not below it, and no float is made of a larger whole number.
-_LARGEST = 1e9
 _NEEDED = {
     "videos": {"id": int},
     "categories": {"id": int, "name": str},
@@ -245,7 +243,7 @@ def read_box(bbox: list | None, width: int, height: int, subject: str) -> np.nda
     if not bbox:
         return None
     expected = f"[x, y, width, height] within the {width}x{height} image"
-    numbers = isinstance(bbox, list) and all(isinstance(v, int | float) and abs(v) <= _LARGEST for v in bbox)
+    numbers = isinstance(bbox, list) and all(isinstance(v, int | float) and abs(v) <= LARGEST_COORDINATE for v in bbox)
     if not numbers or len(bbox) != 4 or min(bbox[2:]) <= 0:
         raise InputError(subject, f"bbox {_shortened(bbox)}", expected)
     box = xywh_to_xyxy(np.array(bbox, np.float64))[0]
@@ -273,7 +271,7 @@ def read_mask(segmentation: list | dict | None, width: int, height: int, subject
 def _mask_of_polygons(polygons: list, width: int, height: int, subject: str) -> np.ndarray:
     for polygon in polygons:
         good = isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0
-        if not good or not all(isinstance(v, int | float) and abs(v) <= _LARGEST for v in polygon):
+        if not good or not all(isinstance(v, int | float) and abs(v) <= LARGEST_COORDINATE for v in polygon):
             raise InputError(subject, f"polygon {_shortened(polygon)}", "[x1, y1, x2, y2, x3, y3, ...]")
         points = np.array(polygon).reshape(-1, 2)
         if points.min() < -_OVERHANG_PX or (points.max(0) > (width + _OVERHANG_PX, height + _OVERHANG_PX)).any():

@@ -35,9 +35,14 @@ def open_dicom(path: Path, **options) -> Dataset:
     """
     with path.open("rb") as file:
         head = file.read(_MOST_META)
-        if DeflatedExplicitVRLittleEndian.encode() in head:
+        if is_deflated(head):
             _check_deflated(path, head, file)
     return dcmread(path, force=True, **options)
+
+
+def is_deflated(head: bytes) -> bool:
+    """Whether a file that begins so says that what follows its group 2 is deflated."""
+    return DeflatedExplicitVRLittleEndian.encode() in head
 
 
 def check_codestream(path: Path, header: Dataset, frame: bytes) -> None:

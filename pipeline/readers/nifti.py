@@ -8,10 +8,9 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
-from nibabel.spatialimages import HeaderDataError
 
 from pipeline.errors import InputError
-from pipeline.grid import LARGEST_MM
+from pipeline.grid import leads_somewhere, nifti_image
 from pipeline.readers.content import check_size, damaged
 from pipeline.readers.intensity import fill_rgb, row_bands, stretch, value_range
 from pipeline.readers.nifti_file import (
@@ -69,10 +68,7 @@ def label_map_as_stored(path: Path, label_map: np.ndarray, note: str | None = No
     stored = _in_order_of_file(label_map, shape, patient_axes(affine)).reshape(header.get_data_shape())
     kind = nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image
     with quiet():  # numpy says what it makes of numbers that lead nowhere
-        try:
-            labels = kind(np.ascontiguousarray(stored), affine)
-        except HeaderDataError:
-            labels = kind(np.ascontiguousarray(stored), None)
+        labels = nifti_image(kind, np.ascontiguousarray(stored), affine)
     labels.header.set_xyzt_units(header.get_xyzt_units()[0])
     for name in ("qform_code", "sform_code"):  # which space the affine leads to
         labels.header[name] = header[name]
@@ -132,7 +128,7 @@ def _slice_shape(path: Path, header: nibabel.Nifti1Header) -> tuple[int, int, in
 
 def patient_axes(affine: np.ndarray) -> np.ndarray:
     """For each voxel axis: the patient's axis that is nearest (0 right, 1 front, 2 head) and the sign, (3, 2)."""
-    if not (np.abs(affine) < LARGEST_MM).all():
+    if not leads_somewhere(affine):
         return _UNSTATED
     axes = nibabel.io_orientation(affine)
     lost = np.isnan(axes[:, 0])

@@ -64,15 +64,12 @@ def quantize_graph(name: str, source: Path, calibration: Calibration, recipe: Re
                 CHANGES[change](graph, calibration, name)
             onnx.save(graph, plain)
         names = _nodes_of(name, plain, recipe)
-        if recipe.mode not in ("float", "half") and not names:
+        if recipe.mode != "float" and not names:
             raise InputError(source, "not one node could be quantized", _EXPECTED)
         if recipe.products:
             _quantize_products(name, plain, calibration, recipe)
         if recipe.mode == "float":
             return onnx.load(plain)
-        if recipe.mode == "half":
-            graph = onnx.load(plain)
-            return half_graph(graph, recipe.floats(node.name for node in graph.graph.node))
         graph = _QUANTIZERS[recipe.mode](name, plain, names, calibration, recipe)
     if not count_quantized(graph):
         raise InputError(source, "not one node could be quantized", _EXPECTED)
@@ -247,7 +244,12 @@ def _weights4(_: str, path: Path, names: list[str], __: Calibration, ___: Recipe
     return quantizer.model.model
 
 
-_QUANTIZERS = {"dynamic": _dynamic, "static": _static, "weights4": _weights4}
+def _half(_: str, path: Path, __: list[str], ___: Calibration, recipe: Recipe) -> onnx.ModelProto:
+    graph = onnx.load(path)
+    return half_graph(graph, recipe.floats(node.name for node in graph.graph.node))
+
+
+_QUANTIZERS = {"dynamic": _dynamic, "static": _static, "weights4": _weights4, "half": _half}
 
 
 class _Reader(CalibrationDataReader):

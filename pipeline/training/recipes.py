@@ -96,7 +96,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     },
     # for graphics cards, which compute in half precision
     "fp16": {
-        "detector": Recipe("half", keep_float=_ENDS),
+        "detector": Recipe("half", ("Conv",), _ENDS),
         "image_encoder": Recipe("half"),
         "mask_decoder": Recipe("half", keep_float={r"^/(Add|Div|Mul|Sub|MatMul|Mul_1|Sin|Cos)$": _PLACE}),
         "memory_attention": Recipe("half"),
