@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
+from pipeline.datasets.prepare import CANVAS
 from pipeline.training.augment import place, place_outlines, random_placement, random_turn, turn, vary_intensity
+from pipeline.training.mask_loss import UNKNOWN
 from pipeline.training.prepared import PreparedImage, PreparedSplit
 
 #: How much larger or smaller an image becomes, alone and as a tile of a mosaic.
@@ -21,15 +23,15 @@ _COVERED = 0.6
 
 @dataclass(frozen=True)
 class View:
-    """One augmented image: uint8 (S, S, 3), boxes float32 (N, 4) xyxy, class_index int64 (N,), mask float32 (S, S).
+    """One augmented image: uint8 (S, S, 3), boxes float32 (N, 4) xyxy, class_index int64 (N,), regions uint8 (S, S).
 
-    `mask` is 1 in the regions with soft edges, and None where nobody asked for it.
+    `regions` is a pixel's class index + 1, 0 outside of all regions, and `UNKNOWN` all over where there are only boxes.
     """
 
     pixels: np.ndarray
     boxes: np.ndarray
     class_index: np.ndarray
-    mask: np.ndarray | None = None
+    regions: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -59,13 +61,13 @@ class Collage:
         if not len(givers) or rng.random() >= self.copy_paste.get(image.source, 0.0):
             return view
         giver = self.split.images[rng.choice(givers)]
-        return view if None in giver.rles else _paste(_view(giver, self.size, rng, with_mask=True), view)
+        return view if None in giver.rles else _paste(_view(giver, self.size, rng), view)
 
     def _four(self, rng: np.random.Generator) -> View:
         """Four views about a random cross, each as large as the square it fills."""
         size = self.size
         cross_x, cross_y = (int(size * rng.uniform(0.35, 0.65)) for _ in range(2))
-        pixels = np.zeros((size, size, 3), np.uint8)
+        pixels, regions = np.zeros((size, size, 3), np.uint8), np.zeros((size, size), np.uint8)
         boxes, labels = [], []
         for left, right in ((0, cross_x), (cross_x, size)):
             for top, bottom in ((0, cross_y), (cross_y, size)):
@@ -73,47 +75,48 @@ class Collage:
                 tile = _view(self.split.draw(rng, self.empty_share), side, rng, _TILE_ZOOMS)
                 wide, high = right - left, bottom - top
                 pixels[top:bottom, left:right] = tile.pixels[:high, :wide]
+                regions[top:bottom, left:right] = tile.regions[:high, :wide]
                 inside = tile.boxes.clip(0, (wide, high, wide, high))
                 keep = _areas(inside) >= 0.3 * _areas(tile.boxes)
                 keep &= (inside[:, 2:] - inside[:, :2] >= 2).all(axis=1)
                 boxes.append(inside[keep] + np.float32([left, top, left, top]))
                 labels.append(tile.class_index[keep])
-        return View(pixels, np.concatenate(boxes), np.concatenate(labels))
+        return View(pixels, np.concatenate(boxes), np.concatenate(labels), regions)
 
 
-def _view(
-    image: PreparedImage,
-    size: int,
-    rng: np.random.Generator,
-    zooms: tuple[float, float] = _ZOOMS,
-    *,
-    with_mask: bool = False,
-) -> View:
+def _view(image: PreparedImage, size: int, rng: np.random.Generator, zooms: tuple[float, float] = _ZOOMS) -> View:
     canvas = image.pixels()
     matrix = random_placement(size, len(canvas), rng, scales=zooms)
     matrix = turn(matrix, random_turn(image.modality, rng), size)
     boxes, keep = place_outlines(image.outlines, matrix, size)
-    mask = None
-    if with_mask:
-        whole = sum((image.mask(number).astype(np.uint8) for number in np.flatnonzero(keep)), np.zeros(()))
-        whole = np.broadcast_to(np.minimum(whole, 1), canvas.shape[:2]).astype(np.uint8) * 255
-        mask = cv2.GaussianBlur(place(whole, matrix, size).astype(np.float32) / 255, (0, 0), size / 200)
     pixels = vary_intensity(place(canvas, matrix, size), image.modality, rng)
-    return View(pixels, boxes, image.class_index[keep], mask)
+    return View(pixels, boxes, image.class_index[keep], _place_regions(image, keep, matrix, size))
+
+
+def _place_regions(image: PreparedImage, keep: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
+    """`View.regions` of those regions of an image that stay visible."""
+    if None in image.rles:
+        return np.full((size, size), UNKNOWN, np.uint8)
+    canvas = np.zeros((CANVAS, CANVAS), np.uint8)
+    for number in np.flatnonzero(keep):
+        canvas[image.mask(number)] = image.class_index[number] + 1
+    return cv2.warpAffine(canvas, matrix, (size, size), flags=cv2.INTER_NEAREST)
 
 
 def _paste(giver: View, taker: View) -> View:
-    """The giver's regions over the taker; the taker's regions that are mostly hidden then go."""
-    alpha = giver.mask[..., None]
-    pixels = (giver.pixels * alpha + taker.pixels * (1 - alpha)).round().astype(np.uint8)
+    """The giver's regions over the taker, with soft edges; the taker's regions that are mostly hidden then go."""
+    shown = (giver.regions > 0).astype(np.float32)
+    alpha = cv2.GaussianBlur(shown, (0, 0), len(shown) / 200)
+    pixels = (giver.pixels * alpha[..., None] + taker.pixels * (1 - alpha[..., None])).round().astype(np.uint8)
     hidden = np.zeros(len(taker.boxes))
     for number, (left, top, right, bottom) in enumerate(taker.boxes.round().astype(int)):
-        hidden[number] = giver.mask[top : bottom + 1, left : right + 1].mean()
+        hidden[number] = alpha[top : bottom + 1, left : right + 1].mean()
     seen = hidden < _COVERED
     return View(
         pixels,
         np.concatenate([taker.boxes[seen], giver.boxes]),
         np.concatenate([taker.class_index[seen], giver.class_index]),
+        np.where(giver.regions > 0, giver.regions, taker.regions),
     )
 
 

@@ -25,12 +25,14 @@ from pipeline.training.collage import Collage
 from pipeline.training.detection_metrics import evaluate_boxes
 from pipeline.training.fit import Objective, add_fit_arguments, add_image_arguments, fit, read_splits, start
 from pipeline.training.fused_detector import load_fused, ordinary_weights
+from pipeline.training.mask_loss import HEAD, MaskHead, mask_loss
 from pipeline.training.prepared import PreparedImage, parse_by_source
 from pipeline.training.progress import device_and_precision, load_weights
 
 
 class DetectorSamples(IterableDataset):
-    """Endless augmented samples: image uint8 (3, S, S), targets float32 (N, 5) of class, centre x, y, width, height."""
+    """Endless augmented samples: image uint8 (3, S, S), targets float32 (N, 5) of class, centre x, y, width, height,
+    regions uint8 (S, S) as `collage.View` has them."""
 
     def __init__(self, collage: Collage, seed: int):
         self.collage, self.seed = collage, seed
@@ -42,15 +44,16 @@ class DetectorSamples(IterableDataset):
             view = self.collage.draw(rng)
             centres, sides = (view.boxes[:, :2] + view.boxes[:, 2:]) / 2, view.boxes[:, 2:] - view.boxes[:, :2]
             targets = np.concatenate([view.class_index[:, None], centres, sides], axis=1).astype(np.float32)
-            yield view.pixels.transpose(2, 0, 1).copy(), targets
+            yield view.pixels.transpose(2, 0, 1).copy(), targets, view.regions
 
 
-def collate(samples: list[tuple[np.ndarray, np.ndarray]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images uint8 (B, 3, S, S), targets (sum of N, 6) with the image's number in front, as super-gradients has it."""
-    numbered = [np.insert(targets, 0, number, axis=1) for number, (_, targets) in enumerate(samples)]
-    return torch.from_numpy(np.stack([image for image, _ in samples])), torch.from_numpy(
-        np.concatenate(numbered)
-    ).float()
+def collate(samples: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> tuple[torch.Tensor, ...]:
+    """Images uint8 (B, 3, S, S), targets (sum of N, 6) with the image's number in front, as super-gradients has it,
+    regions uint8 (B, S, S)."""
+    images, targets, regions = zip(*samples, strict=True)
+    numbered = np.concatenate([np.insert(own, 0, number, axis=1) for number, own in enumerate(targets)])
+    stacked = (torch.from_numpy(np.stack(parts)) for parts in (images, regions))
+    return next(stacked), torch.from_numpy(numbered).float(), next(stacked)
 
 
 def raw_predictions(outputs: tuple) -> tuple:
@@ -96,6 +99,7 @@ def train(arguments: argparse.Namespace) -> None:
     model = load_fused(arguments.init, len(classes)) if fused else build_detector(len(classes))
     if arguments.init and not fused:
         load_weights(model, arguments.init)
+    finest = _paint(model, len(classes)) if arguments.mask_loss else None
     model.to(device)
     # Channels last is 1.6 times as fast on a CPU. The stem stays out: a bfloat16 1x1 convolution of three channels with
     # stride 2 in that layout corrupts the heap (torch 2.13).
@@ -103,11 +107,16 @@ def train(arguments: argparse.Namespace) -> None:
     loss_of = PPYoloELoss(num_classes=len(classes), use_static_assigner=False)
 
     def losses_of(batch: tuple[torch.Tensor, ...]) -> dict[str, torch.Tensor]:
-        images, targets = batch
+        images, targets, regions = batch
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             outputs = model(images.float() / 255)
+            painted = model.get_submodule(HEAD)(finest.pop()) if arguments.mask_loss else None
         loss, parts = loss_of(raw_predictions(outputs), targets)
-        return {"loss": loss} | dict(zip(("loss_class", "loss_iou", "loss_dfl"), parts[:3], strict=True))
+        losses = dict(zip(("loss_class", "loss_iou", "loss_dfl"), parts[:3], strict=True))
+        if painted is not None:
+            losses["loss_mask"] = mask_loss(painted, regions)
+            loss = loss + arguments.mask_loss * losses["loss_mask"]
+        return {"loss": loss} | losses
 
     def look_at_val(state: dict[str, torch.Tensor]) -> dict[str, float]:
         judge = _like(model, state).to(device)
@@ -116,7 +125,7 @@ def train(arguments: argparse.Namespace) -> None:
 
     def weights_of(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         if not fused:
-            return state
+            return {name: value for name, value in state.items() if not name.startswith(HEAD)}
         side = arguments.size
         canvases = [cv2.resize(image.pixels(), (side, side), interpolation=cv2.INTER_AREA) for image in val_images[::8]]
         batch = torch.from_numpy(np.stack(canvases)).permute(0, 3, 1, 2) / 255
@@ -126,6 +135,19 @@ def train(arguments: argparse.Namespace) -> None:
     samples = partial(DetectorSamples, collage)
     objective = Objective("detector", samples, collate, losses_of, look_at_val, clip=10.0, weights_of=weights_of)
     fit(model, objective, arguments, len(train_split.images))
+
+
+def _paint(model: torch.nn.Module, num_classes: int) -> list[torch.Tensor]:
+    """Give a detector a head that paints regions; returns where its finest map lies after a call."""
+    finest: list[torch.Tensor] = []
+    channels = model.neck.out_channels[0]
+    model.add_module(HEAD, MaskHead(channels, num_classes))
+
+    def keep(_: torch.nn.Module, __: tuple, maps: tuple[torch.Tensor, ...]) -> None:
+        finest[:] = [maps[0]]
+
+    model.neck.register_forward_hook(keep)
+    return finest
 
 
 def _like(model: torch.nn.Module, state: dict[str, torch.Tensor]) -> torch.nn.Module:
@@ -143,6 +165,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mosaic", type=float, default=0.0, metavar="SHARE", help=text)
     text = "share of a source's images that get another's regions pasted in, such as first=0.3"
     parser.add_argument("--copy-paste", type=parse_by_source, default={}, metavar="NAME=SHARE,...", help=text)
+    text = "weight of a second loss, that of the regions' outlines, where the data has masks (default %(default)s)"
+    parser.add_argument("--mask-loss", type=float, default=0.0, metavar="WEIGHT", help=text)
     parser.add_argument("--val-size", type=int, help="input side for val (default: --size)")
 
 

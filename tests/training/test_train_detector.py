@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from pipeline.training.collage import Collage  # noqa: E402
 from pipeline.training.detection_metrics import evaluate_boxes  # noqa: E402
 from pipeline.training.export import detector_onnx, save_graph, store_half  # noqa: E402
 from pipeline.training.fused_detector import load_fused, ordinary_weights  # noqa: E402
+from pipeline.training.mask_loss import UNKNOWN, mask_loss  # noqa: E402
 from pipeline.training.prepared import PreparedSplit  # noqa: E402
 from pipeline.training.progress import Budget, learning_rate, read_weights  # noqa: E402
 from pipeline.training.record import plot_log, read_record  # noqa: E402
@@ -47,12 +49,12 @@ def rows(folder) -> list[dict]:
 
 def test_training_stops_and_goes_on(prepared, tmp_path):
     common = ("--data", prepared, "--out", tmp_path, "--size", 64, "--batch", 4, "--warmup", 5, "--val-images", 2)
-    run(*common, "--epochs", 1, "--samples", 40, "--seed", 1)
+    run(*common, "--epochs", 1, "--samples", 40, "--seed", 1, "--mask-loss", 0.2)
     first = rows(tmp_path)[-1]
     assert first["step"] == 10
     assert {"ap50", "ap50_95", "recall", "recall_dot", "recall_blob", "boxes_an_empty_image"} <= first.keys()
     before = read_weights(tmp_path / "detector.safetensors")
-    run(*common, "--epochs", 3, "--samples", 40, "--seed", 1, "--resume")
+    run(*common, "--epochs", 3, "--samples", 40, "--seed", 1, "--mask-loss", 0.2, "--resume")
     last = rows(tmp_path)[-1]
     assert last["step"] == 30
     assert last["minutes"] > first["minutes"]
@@ -77,7 +79,7 @@ def test_one_batch_can_be_learned_by_heart(prepared):
 
     torch.manual_seed(0)
     samples = iter(train_detector.DetectorSamples(Collage(PreparedSplit.read(prepared, "train"), 96, 0.0), seed=0))
-    images, targets = train_detector.collate([next(samples) for _ in range(3)])
+    images, targets, _ = train_detector.collate([next(samples) for _ in range(3)])
     model = build_detector(2).train()
     loss_of = PPYoloELoss(num_classes=2, use_static_assigner=False)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
@@ -123,9 +125,10 @@ def test_a_released_detector_trains_on_in_fused_form(prepared, released, tmp_pat
     assert torch.isfinite(trained[-1][0] if isinstance(trained[-1], tuple) else trained[0]).all()
 
     common = ("--data", prepared, "--out", tmp_path, "--size", 64, "--batch", 4, "--warmup", 2, "--val-images", 2)
-    run(*common, "--init", path, "--epochs", 1, "--samples", 8)
+    run(*common, "--init", path, "--epochs", 1, "--samples", 8, "--mask-loss", 0.5)
+    assert rows(tmp_path)[-1]["loss_mask"] > 0
     after = read_weights(tmp_path / "detector.safetensors")
-    assert after.keys() == detector.state_dict().keys()
+    assert after.keys() == detector.state_dict().keys()  # without the head that painted
     assert all(torch.isfinite(value).all() for value in after.values() if value.is_floating_point())
 
 
@@ -190,7 +193,36 @@ def test_a_collage_s_boxes_lie_on_its_discs(prepared, mosaic, most):
         assert view.pixels.shape == (160, 160, 3)
         assert len(view.boxes) == len(view.class_index) <= most
         assert all(bright(view, box) > 0.6 for box in view.boxes)
+        for box, class_index in zip(view.boxes, view.class_index, strict=True):
+            left, top, right, bottom = box.round().astype(int)
+            inside = view.regions[top:bottom, left:right] == class_index + 1
+            assert (cv2.blur(view.pixels[top:bottom, left:right, 0], (5, 5))[inside] > 90).mean() > 0.95
+            assert inside.mean() > 0.6
+        assert set(np.unique(view.regions)) <= {0, 1, 2}
     assert max(len(view.boxes) for view in views) == most
+
+
+def test_regions_without_a_mask_are_unknown(prepared):
+    split = PreparedSplit.read(prepared, "train")
+    split = replace(split, images=tuple(replace(image, rles=(None,) * len(image.rles)) for image in split.images))
+    seen = {tuple(np.unique(Collage(split, 64, 0.0).draw(np.random.default_rng(n)).regions)) for n in range(20)}
+    assert seen <= {(UNKNOWN,), (0,)}  # an image without regions is known to show none
+    assert (UNKNOWN,) in seen
+
+
+def test_mask_loss_falls_to_where_the_truth_is_painted():
+    regions = torch.zeros(2, 32, 32, dtype=torch.uint8)
+    regions[0, 8:24, 8:16] = 2
+    regions[1] = UNKNOWN
+    right = torch.full((2, 3, 4, 4), -12.0)
+    right[0, 1, 1:3, 1] = 12.0
+    assert mask_loss(right, regions) < 0.1
+    other_class, elsewhere = right.roll(1, dims=1), right.roll(1, dims=3)
+    assert mask_loss(other_class, regions) > 1
+    assert mask_loss(elsewhere, regions) > 1
+    unknown = right.clone()
+    unknown[1] = 5.0
+    torch.testing.assert_close(mask_loss(unknown, regions), mask_loss(right, regions))
 
 
 def test_pasted_regions_bring_their_boxes_and_hide_what_they_cover(prepared):
