@@ -14,6 +14,9 @@ SCHEMA = 1
 #: Everything else is refused, pickles (.pt, .pth, .pkl, .bin, .npy, .ckpt) above all: loading one can run any code.
 ALLOWED_SUFFIXES = (".json", ".onnx", ".safetensors", ".txt", ".md", ".png")
 
+#: What may be known of a class's outlines, see `pipeline.shapes`.
+SHAPES = ("filled", "convex", "ellipse")
+
 #: The id of a region that a person drew; no class may have it. 0 is the background.
 REGION_ID = 255
 
@@ -80,7 +83,11 @@ def check_config(path: Path, config: dict) -> None:
             raise WeightsError(f"{path}: detector.looks holds {look!r}; {said}.")
     kinds = _check_scope(path, config["scope"]) if "scope" in config else []
     slicing = _expect(path, "slicing", config.get("slicing", {}), dict)
-    for name in (*by_class, *slicing, *kinds):
+    shapes = _expect(path, "shapes", config.get("shapes", {}), dict)
+    for name, shape in shapes.items():
+        if shape not in SHAPES:
+            raise WeightsError(f"{path}: shapes.{name} is {shape!r}; expected {', '.join(SHAPES)}.")
+    for name in (*by_class, *slicing, *kinds, *shapes):
         if name not in names:
             raise WeightsError(f"{path}: {name!r} is no class of this release; expected {', '.join(names)}.")
 

@@ -24,6 +24,7 @@ from pipeline.results import REGION_ID, REGION_LABEL, Detections, Segmentation, 
 from pipeline.scan import Scan, read_scan
 from pipeline.scope import Scope
 from pipeline.segmenter import Embedding, Segmenter
+from pipeline.shapes import in_shape
 
 #: Embeddings kept for corrections on the same image, 1 to 4 MB each; as many as people may correct at the same time.
 _KEPT_EMBEDDINGS = 8
@@ -95,6 +96,11 @@ class AutoSegmenter:
         """Class id -> name, as in the release's config.json."""
         return {entry["id"]: entry["name"] for entry in self.release.config["classes"]}
 
+    @property
+    def shapes(self) -> dict[str, str]:
+        """Class name -> the shape of its outlines, see `pipeline.shapes`; of those that have one."""
+        return self.release.config.get("shapes", {})
+
     def __call__(
         self,
         image: Scan | np.ndarray | Image.Image | str | Path,
@@ -152,6 +158,8 @@ class AutoSegmenter:
         decode_done = perf_counter()
         names = self.class_names | {REGION_ID: REGION_LABEL}
         labels = tuple(names[int(class_id)] for class_id in found.class_ids)
+        for number, label in enumerate(labels):
+            mask_logits[number] = in_shape(mask_logits[number], self.shapes.get(label))
         end = perf_counter()
         return Segmentation(
             detections=found,

@@ -1,8 +1,9 @@
-"""Masks of an object in every frame of its tube: each frame by itself, or carried by MedSAM2's memory."""
+"""Masks of an object in every frame of its tube: each frame by itself, averaged with the slices next to it, or carried
+by MedSAM2's memory."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
@@ -16,6 +17,8 @@ from pipeline.tubes import Tube
 
 #: Key frames of a tube lie at least so many frames apart: what is nearer is remembered anyway.
 _KEYS_APART = 8
+#: One sigma of what slices count for each other, and how many slices away they still do.
+_NEAR_MM, _FARTHEST = 1.0, 3
 #: Embeddings kept while a stack is walked through, 1 MB each: those of key frames are needed twice.
 _KEPT = 2 * PROMPTED_FRAMES
 
@@ -59,6 +62,33 @@ def frame_by_frame(tubes: Sequence[Tube], view: View) -> Masks:
                 boxes = np.stack([tubes[number].box(frame) for number in present])
                 logits, _, _ = view.segmenter.decode(embedding, boxes=boxes)
             yield from zip(present, [frame] * len(present), logits, strict=True)
+
+
+def agreed(tubes: Sequence[Tube], view: View) -> Masks:
+    """Each frame by itself, but masks of slices that lie close together are averaged.
+
+    A slice's noise is its own, while an object hardly changes within a millimetre. What a slice counts for another is a
+    Gaussian of their distance; where slices lie far apart, or nobody knows how far, nothing is averaged.
+    """
+    nearness = _nearness(view.stack)
+    reach = len(nearness) - 1
+    recent: list[deque[tuple[int, np.ndarray]]] = [deque(maxlen=2 * reach + 1) for _ in tubes]
+    for number, frame, logits in frame_by_frame(tubes, view):
+        kept, span = recent[number], tubes[number].frames
+        kept.append((frame, logits))
+        seen_all_around = span[-reach - 1 :] if frame == span[-1] else [frame - reach]
+        for earlier in seen_all_around:
+            if earlier in span:
+                near = [(nearness[abs(other - earlier)], of) for other, of in kept if abs(other - earlier) <= reach]
+                total = sum(weight for weight, _ in near)
+                yield number, earlier, sum(weight / total * of for weight, of in near)
+
+
+def _nearness(stack: Stack) -> np.ndarray:
+    """float32 (R + 1,): what the slice itself and those one, two, ... slices away count."""
+    step = stack.spacing_mm[0] if stack.spacing_mm and stack.kind == "volume" else 0
+    reach = min(int(2 * _NEAR_MM / step), _FARTHEST) if step > 0 else 0
+    return np.exp(-((np.arange(reach + 1) * step) ** 2) / (2 * _NEAR_MM**2)).astype(np.float32)
 
 
 def key_frames(tube: Tube, needed: float) -> tuple[int, ...]:

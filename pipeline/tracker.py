@@ -1,8 +1,9 @@
 """Volumes and videos without any prompt: the detector finds an object, and it is followed through slices or frames.
 
 The detector looks at the slices or frames, its boxes are linked into tubes (`pipeline.tubes`), one an object, and each
-tube's boxes prompt MedSAM2 in every frame of its span. Where the release says that it helps a class, MedSAM2's memory
-(`pipeline.memory`) carries the mask from the tube's surest frames through the others, both ways.
+tube's boxes prompt MedSAM2 in every frame of its span; masks of slices within a millimetre or two are averaged. Where
+the release says that it helps a class, MedSAM2's memory (`pipeline.memory`) carries the mask from the tube's surest
+frames through the others, both ways.
 
 All frames are looked at through one window, the surroundings of all that was found, so that a frame is embedded once,
 whatever the number of objects, and masks of neighbouring frames lie on the same grid.
@@ -20,9 +21,10 @@ import numpy as np
 
 from pipeline.auto_segmenter import AutoSegmenter
 from pipeline.geometry import Resize
-from pipeline.propagation import View, carried, frame_by_frame, key_frames
+from pipeline.propagation import View, agreed, carried, key_frames
 from pipeline.results import Detections
 from pipeline.rle import encode_mask
+from pipeline.shapes import in_shape
 from pipeline.stack import Stack
 from pipeline.tracks import Track, Tracking
 from pipeline.tubes import Linking, Tube, link
@@ -167,14 +169,15 @@ class Tracker:
         alone = [tube for tube in tubes if tube not in by_memory]
         keys = [key_frames(tube, self.rules.sureness * self._threshold(tube)) for tube in by_memory]
         rles: dict[Tube, dict[int, dict]] = {tube: {} for tube in tubes}
-        ways = [(alone, frame_by_frame(alone, view))]
+        ways = [(alone, agreed(alone, view))]
         if self.memory:
             ways.append((by_memory, carried(by_memory, keys, view, self.memory)))
         work = sum(len(tube) for tube in tubes)
         for of_way, masks in ways:
             for number, frame, logits in masks:
                 with clock("post"):
-                    mask = window.mask_back(logits)
+                    shape = self.segmenter.shapes.get(self._label(of_way[number]))
+                    mask = window.mask_back(in_shape(logits, shape))
                     if mask.any():
                         rles[of_way[number]][frame] = encode_mask(mask)
                 count(len(stack) / work)

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.geometry import Resize
 from pipeline.memory import FrameMemory
-from pipeline.propagation import View, carried, frame_by_frame, key_frames
+from pipeline.propagation import View, agreed, carried, key_frames
 from pipeline.segmenter import Decoded, Embedding
 from pipeline.stack import Stack
 from pipeline.tubes import Tube
@@ -75,10 +75,11 @@ class Networks:
         return Decoded(np.zeros((1, 4, 4), np.float32), np.zeros(1, np.float32), np.ones(1, np.float32), None)
 
 
-def view(networks: Networks, count: int) -> View:
+def view(networks: Networks, count: int, step_mm: float | None = None, kind: str = "volume") -> View:
     frames = np.repeat(np.arange(count, dtype=np.uint8), 64 * 64).reshape(count, 64, 64)
     window = Resize.plan(64, 64, 64, "squash")
-    return View(Stack(Path("stack"), "volume", frames), window, networks, lambda stage: nullcontext())
+    spacing = step_mm and (step_mm, 1.0, 1.0)
+    return View(Stack(Path("stack"), kind, frames, spacing), window, networks, lambda stage: nullcontext())
 
 
 def test_memory_is_carried_both_ways_from_the_surest_frame():
@@ -105,6 +106,51 @@ def test_every_key_frame_is_looked_at_and_embedded_once():
 def test_objects_at_once_share_a_frames_embedding(way):
     networks, tubes = Networks(), [tube([0.9, 0.6, 0.6]), tube([0.9, 0.6], first=0)]
     seen = view(networks, 4)
-    masks = frame_by_frame(tubes, seen) if way == "alone" else carried(tubes, [(0,), (0,)], seen, networks)
+    masks = agreed(tubes, seen) if way == "alone" else carried(tubes, [(0,), (0,)], seen, networks)
     assert sorted((number, frame) for number, frame, _ in masks) == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
     assert [asked for asked in networks.asked if asked[0] == "embed"] == [("embed", 0), ("embed", 1), ("embed", 2)]
+
+
+class Frames(Networks):
+    """Gives each frame's squared number as its logits."""
+
+    def decode(self, embedding, *, boxes):
+        number = embedding.features[0][0, 0]
+        return np.full((len(boxes), 4, 4), number**2, np.float32), *np.zeros((2, len(boxes)), np.float32)
+
+
+def near(frame: int, frames: range, step: float, reach: int) -> np.ndarray:
+    """How much each frame counts for one, zero beyond the reach."""
+    away = np.abs(np.array(frames) - frame)
+    weights = np.exp(-((away * step) ** 2) / 2) * (away <= reach)
+    return weights / weights.sum()
+
+
+@pytest.mark.parametrize(
+    ("step_mm", "kind", "reach"),
+    [
+        pytest.param(1.0, "volume", 2, id="one-millimetre"),
+        pytest.param(1.5, "volume", 1, id="coarser"),
+        pytest.param(0.1, "volume", 3, id="never-farther-than-three"),
+        pytest.param(5.0, "volume", 0, id="thick-slices"),
+        pytest.param(None, "volume", 0, id="unknown"),
+        pytest.param(1.0, "video", 0, id="frames-of-a-video"),
+    ],
+)
+@pytest.mark.parametrize("count", [1, 2, 9])
+def test_slices_that_lie_close_together_agree(step_mm, kind, reach, count):
+    of_tube = tube([0.9] * count, first=2)
+    masks = list(agreed([of_tube], view(Frames(), 12, step_mm, kind)))
+    assert [(number, frame) for number, frame, _ in masks] == [(0, frame) for frame in of_tube.frames]
+    for _, frame, logits in masks:
+        weights = near(frame, of_tube.frames, step_mm or 0, reach)
+        assert logits == pytest.approx((weights * np.array(of_tube.frames) ** 2).sum(), rel=1e-5)
+
+
+def test_each_object_agrees_with_itself_alone():
+    tubes = [tube([0.9] * 6), tube([0.9] * 3, first=2)]
+    together = {(number, frame): logits for number, frame, logits in agreed(tubes, view(Frames(), 8, 1.0))}
+    for number, one in enumerate(tubes):
+        for _, frame, logits in agreed([one], view(Frames(), 8, 1.0)):
+            assert np.array_equal(together.pop((number, frame)), logits)
+    assert not together

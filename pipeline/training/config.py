@@ -46,7 +46,7 @@ def read_config(path: Path | None, base: Release | None = None, classes_of: Path
     if classes_of is not None:
         config["classes"] = _classes_in(classes_of)
         config["detector"] |= {"class_thresholds": {}, "class_best_shares": {}}
-        config["slicing"] = {}
+        config["slicing"], config["shapes"] = {}, {}
     return config
 
 

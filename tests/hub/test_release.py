@@ -219,6 +219,8 @@ def test_manifest_is_checked(release_folder, keys, value, says):
         (("detector", "class_best_shares"), {"lungs": 0.5}, "'lungs' is no class"),
         (("detector", "class_thresholds", "lungs"), 0.5, "'lungs' is no class .*hippocampus, polyp"),
         (("slicing", "brain"), {"axis": 0}, "'brain' is no class"),
+        (("shapes",), {"brain": "convex"}, "'brain' is no class"),
+        (("shapes",), {"hippocampus": "square"}, "shapes.hippocampus is 'square'; expected filled, convex, ellipse"),
     ],
     ids=lambda value: repr(value)[:40],
 )

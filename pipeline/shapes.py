@@ -1,0 +1,88 @@
+"""What is known of a class's outlines beforehand: that they are convex, or an ellipse, or enclose all they surround.
+
+A release names a shape for the classes that it helps on val (`shapes` in its config.json). All works on mask logits, so
+whatever is made of them afterwards follows.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+#: Directions in which a convex outline is bounded.
+_DIRECTIONS = 64
+#: What the logit of a filled cell becomes at least.
+_LOGIT = 1.0
+
+
+def filled(logits: np.ndarray) -> np.ndarray:
+    """Holes are filled, as where a tumour's dead core belongs to it."""
+    mask = logits > 0
+    return np.where(_without_holes(mask) & ~mask, np.maximum(np.abs(logits), _LOGIT), logits)
+
+
+def convex(logits: np.ndarray) -> np.ndarray:
+    """The convex hull, as a signed distance in cells."""
+    edge = _edge(logits)
+    angles = np.arange(_DIRECTIONS) * (2 * np.pi / _DIRECTIONS)
+    directions = np.stack([np.cos(angles), np.sin(angles)])
+    farthest = (edge @ directions).max(0)
+    return (farthest - _centres(len(logits)) @ directions).min(-1).astype(np.float32)
+
+
+def ellipse(logits: np.ndarray) -> np.ndarray:
+    """The ellipse of the mask's middle, area and spread, as a signed distance in cells, about."""
+    weights = 1 / (1 + np.exp(-logits.clip(-20, 20)))
+    weights *= logits > -_LOGIT
+    centres = _centres(len(logits))
+    middle = np.einsum("rc,rcx->x", weights, centres) / weights.sum()
+    offsets = centres - middle
+    spread = (
+        np.einsum("rc,rcx,rcy->xy", weights, offsets, offsets) / weights.sum() + np.eye(2) / 12
+    )  # a cell has its own
+    distance = np.sqrt(np.einsum("rcx,xy,rcy->rc", offsets, np.linalg.inv(4 * spread), offsets))
+    return ((1 - distance) * np.sqrt(weights.sum() / np.pi)).astype(np.float32)
+
+
+_SHAPES = {"filled": filled, "convex": convex, "ellipse": ellipse}
+#: A mask of fewer cells has no shape to speak of.
+_FEWEST_CELLS = 9
+
+
+def in_shape(logits: np.ndarray, shape: str | None) -> np.ndarray:
+    """A mask's logits, float32 (G, G), > 0 inside, in the shape of its class: 'filled', 'convex', 'ellipse' or None."""
+    return logits if shape is None or (logits > 0).sum() < _FEWEST_CELLS else _SHAPES[shape](logits)
+
+
+def _centres(side: int) -> np.ndarray:
+    """float64 (side, side, 2): x and y of each cell's centre."""
+    along = np.arange(side) + 0.5
+    return np.stack(np.meshgrid(along, along), axis=-1)
+
+
+def _edge(logits: np.ndarray) -> np.ndarray:
+    """float64 (M, 2): where the logits cross zero between neighbouring cells, and cells inside at the border."""
+    centres, inside = _centres(len(logits)), logits > 0
+    points = [centres[inside]]
+    for here, there in ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])):
+        crossed = inside[here] != inside[there]
+        a, b = logits[here][crossed], logits[there][crossed]
+        share = (a / (a - b))[:, None]
+        points.append(centres[here][crossed] * (1 - share) + centres[there][crossed] * share)
+    return np.concatenate(points)
+
+
+def _without_holes(mask: np.ndarray) -> np.ndarray:
+    """Filled wherever the outside can't be reached over cells' sides."""
+    empty = np.pad(~mask, 1, constant_values=True)
+    outside = np.zeros_like(empty)
+    outside[0] = True
+    while True:
+        grown = outside.copy()
+        grown[1:] |= outside[:-1]
+        grown[:-1] |= outside[1:]
+        grown[:, 1:] |= outside[:, :-1]
+        grown[:, :-1] |= outside[:, 1:]
+        grown &= empty
+        if (grown == outside).all():
+            return ~outside[1:-1, 1:-1]
+        outside = grown
