@@ -20,9 +20,10 @@ from page.image_tab import NETWORKS, image_tab
 from page.stack_tab import STACKS, stack_tab
 from page.stacks import Stacks
 from page.visitors import left
-from page.words import I18N, NOTICE, word
+from page.words import I18N, word
 from pipeline.errors import InputError
 from pipeline.examples import Example, gather_examples, gather_stack_examples
+from pipeline.results import NOTICE
 from pipeline.runtime import PRECISIONS
 
 _PAGE = Path(__file__).parent / "page"

@@ -8,6 +8,7 @@ import sys
 
 from hub import WeightsError
 from pipeline.errors import InputError, missing_package
+from pipeline.results import NOTICE
 
 #: The modules give `add_arguments(parser)` and `run(arguments) -> int`; only the one that is asked for is loaded.
 _COMMANDS = {
@@ -30,9 +31,7 @@ _COMMANDS = {
 def main(words: list[str] | None = None) -> int:
     """Run one command; returns its exit code: 0 done, 2 something was refused."""
     words = sys.argv[1:] if words is None else words
-    parser = argparse.ArgumentParser(
-        prog="python -m eval", description=__doc__, epilog="Research software, not a medical device."
-    )
+    parser = argparse.ArgumentParser(prog="python -m eval", description=__doc__, epilog=NOTICE)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     try:
         for name, summary in _COMMANDS.items():

@@ -7,6 +7,7 @@ rate is from the moment its first worker was ready; memory is that of all its pr
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -17,6 +18,7 @@ from pathlib import Path
 from time import monotonic
 
 import numpy as np
+import psutil
 from PIL import Image
 from tqdm import tqdm
 
@@ -144,13 +146,13 @@ class _Memory(threading.Thread):
 
 def held_mb(pid: int) -> float:
     """Memory that a process and its children hold, MB (10^6 bytes); pages that they share count once a process."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-    except OSError:
-        return 0.0
-    own = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")]
-    return sum(own) * 1024 / 1e6 + sum(held_mb(int(child)) for child in children)
+    held = 0.0
+    with contextlib.suppress(psutil.Error):  # it has ended
+        process = psutil.Process(pid)
+        for each in (process, *process.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                held += each.memory_info().rss / 1e6
+    return held
 
 
 def summarise(runs: list[dict], workers: int, threads: int) -> dict:

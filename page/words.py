@@ -10,9 +10,7 @@ from __future__ import annotations
 import gradio as gr
 from gradio.i18n import I18nData
 
-from pipeline.results import OUT_OF_SCOPE
-
-NOTICE = "Research software, not a medical device."
+from pipeline.results import NOTICE, OUT_OF_SCOPE
 
 #: Key -> English, Vietnamese.
 _WORDS = {

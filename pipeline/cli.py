@@ -16,8 +16,8 @@ from pathlib import Path
 from hub.errors import WeightsError
 from pipeline import __version__, options
 from pipeline.errors import InputError, missing_package
+from pipeline.results import NOTICE
 
-NOTICE = "Research software, not a medical device."
 _PROG = "python -m pipeline"
 #: What a command that a user names wrongly, or with an input that can't be used, exits with; and one that is stopped.
 _EXIT_REFUSED, _EXIT_STOPPED = 2, 130

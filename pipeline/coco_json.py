@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.results import REGION_ID, REGION_LABEL, Segmentation
+from pipeline.results import NOTICE, REGION_ID, REGION_LABEL, Segmentation
 
 
 def coco_json(segmentation: Segmentation, file: str, class_names: dict[int, str]) -> dict:
@@ -18,7 +18,7 @@ def coco_json(segmentation: Segmentation, file: str, class_names: dict[int, str]
         names[REGION_ID] = REGION_LABEL
     return {
         "info": {
-            "description": "AutoMedSeg. Research software, not a medical device.",
+            "description": f"AutoMedSeg. {NOTICE}",
             "version": record["weights"]["version"],
             **({"edits": record["edits"]} if "edits" in record else {}),
         },

@@ -15,6 +15,9 @@ from pipeline.rle import encode_mask
 if TYPE_CHECKING:
     from pipeline.edits import Edit
 
+#: What everything that a person may rely on says of itself.
+NOTICE = "Research software, not a medical device."
+
 #: Class id and label of a box that a person drew.
 REGION_ID, REGION_LABEL = 255, "region"
 #: What `out_of_scope` says to a person.

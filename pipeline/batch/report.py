@@ -12,6 +12,7 @@ from pipeline.batch.charts import bar_chart
 from pipeline.batch.summary import Label, Summary, summarise
 from pipeline.batch.thumbnails import thumbnail
 from pipeline.overlay import class_colour
+from pipeline.results import NOTICE
 
 NAME = "report.html"
 _STYLE = """
@@ -39,7 +40,7 @@ def make_report(summary: Summary, out: Path, settings: dict) -> str:
     weights = f"{settings['weights']['version']} ({settings['weights']['sha256'][:12]})"
     parts = [
         "<h1>AutoMedSeg: report of a batch</h1>",
-        '<p class="notice">Research software, not a medical device.</p>',
+        f'<p class="notice">{NOTICE}</p>',
         f"<p>Weights {escape(weights)}, {escape(settings['precision'])}.</p>",
         "<h2>Counts</h2>",
         _table(["", "inputs"], _counts(summary)),

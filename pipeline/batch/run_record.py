@@ -10,10 +10,10 @@ from pathlib import Path
 
 from hub.files import replace_file
 from pipeline.errors import InputError
+from pipeline.results import NOTICE
 
 NAME = "run.json"
 _LOCK = ".lock"
-_NOTICE = "Research software, not a medical device."
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def open_record(out: Path, settings: dict) -> dict:
     """The record of a folder, new where it has none; InputError where it was made with other settings."""
     path = out / NAME
     if not path.exists():
-        return {"notice": _NOTICE, "settings": settings, "runs": []}
+        return {"notice": NOTICE, "settings": settings, "runs": []}
     try:
         record = json.loads(path.read_text("utf-8"))
         before, _ = record["settings"], record["runs"]
