@@ -14,6 +14,7 @@ import gradio as gr
 from starlette.requests import ClientDisconnect
 
 from hub import WeightsError
+from page.allocator import keep_small
 from page.answers import Answers
 from page.api import Api, edits_parameter
 from page.image_tab import NETWORKS, image_tab
@@ -94,6 +95,7 @@ def main() -> None:
     parser.add_argument("--weights", default="embedded", help="embedded (default), a folder, or user/repo[@revision]")
     parser.add_argument("--examples", type=Path, metavar="DIR", help="offer the images of this folder, too")
     arguments = parser.parse_args()
+    keep_small()
     with tempfile.TemporaryDirectory(prefix="automedseg-") as work:
         try:
             examples, refused = gather_examples(Path(work), arguments.examples)
