@@ -74,7 +74,7 @@ class Worker:
         peak = [0.0]
         line = self._line(_ENDED_CLOCK_SECONDS, watched=True, peak=peak)
         if line is None:
-            why = f"took {peak[0]:.0f} MB" if peak[0] > MEGABYTES else f"no answer in {_ENDED_SECONDS} s"
+            why = f"took {peak[0]:.0f} MB" if peak[0] > MEGABYTES else _no_answer(self.process.pid)
             return self._ended(kind, number, why, peak[0])
         return _judged(kind, number, json.loads(line))
 
@@ -117,6 +117,15 @@ class Worker:
         self.process.wait()
         self.process.stdin.close()
         self.process.stdout.close()
+
+
+def _no_answer(pid: int) -> str:
+    """Hung while computing, or while waiting, as where the machine has no time for it."""
+    limits = f"no answer in {_ENDED_SECONDS} s of the processor or {_ENDED_CLOCK_SECONDS} s of the clock"
+    try:
+        return f"{limits}; the process has computed for {_processor_seconds(psutil.Process(pid)):.0f} s since it began"
+    except psutil.Error:
+        return limits
 
 
 def _processor_seconds(process: psutil.Process) -> float:
