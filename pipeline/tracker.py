@@ -34,6 +34,8 @@ _SLICE_STEP_MM = 1.0
 _FRAMES_A_SECOND = 10.0
 #: Slices along each axis that are looked at to choose one.
 _AXIS_SLICES = 6
+#: What an object's surest box needs, whatever its class needs in an image: many frames are many chances to be wrong.
+_LEAST = 0.25
 #: Room that the common window leaves around where objects move.
 _ROOM = 1.3
 
@@ -93,7 +95,7 @@ class Tracker:
         classes
             Names of the classes to look for; None for all.
         min_score
-            Least score of an object's surest box, 0..1; None takes the release's own, class by class.
+            Least score of an object's surest box, 0..1; None takes the release's own of each class, but 0.25 at least.
         progress
             Called with (frames done, frames in all); what it raises stops the work.
 
@@ -131,7 +133,7 @@ class Tracker:
         own = zip(detector.class_ids.tolist(), detector.thresholds.tolist(), strict=True)
         wanted = {class_id: score for class_id, score in own if class_ids is None or class_id in class_ids}
         return {
-            class_id: min(sureness * score, 0.95) if min_score is None else min_score
+            class_id: min(max(sureness * score, _LEAST), 0.95) if min_score is None else min_score
             for class_id, score in wanted.items()
         }
 

@@ -111,6 +111,13 @@ def test_classes_and_least_score(tracker, heart):
         tracker(stack, classes=["liver"])
 
 
+def test_an_object_needs_more_than_a_box_of_an_image(tracker):
+    least = tracker._least(None, None)
+    own = dict(zip(tracker.segmenter.detector.class_ids, tracker.segmenter.detector.thresholds, strict=True))
+    assert least == pytest.approx({class_id: max(score, 0.25) for class_id, score in own.items()})
+    assert set(tracker._least(None, 0.1).values()) == {0.1}
+
+
 @pytest.mark.data
 def test_stopped_by_its_progress(tracker, heart):
     class StoppedError(Exception):
