@@ -35,6 +35,8 @@ _THEME = gr.themes.Default(
 _LAUNCH = {
     "css_paths": [_PAGE / "page.css"], "head_paths": [_PAGE / "head.html"], "theme": _THEME, "i18n": I18N,
     "mcp_server": True, "ssr_mode": False, "max_file_size": "400mb", "run_history": False, "enable_monitoring": False,
+    # 120 KB each: gradio's own ten thousand would be more than a gigabyte
+    "state_session_capacity": 256,
     "app_kwargs": {"exception_handlers": {ClientDisconnect: left}},
 }  # fmt: skip
 _HOUR = 3600
