@@ -235,15 +235,16 @@ class Visit:
         tab = page.get_by_role("tab", name=name)
         menu = page.locator(".tabs button.overflow-menu:visible, .overflow-menu > button:visible").first
         chosen = page.locator(".overflow-dropdown button", has_text=name)
-        for _ in range(30):
+        end = time.monotonic() + 120  # a busy machine lays out slowly
+        while time.monotonic() < end:
             try:
                 if not tab.is_visible() and not chosen.is_visible():
-                    menu.click(timeout=1000)
-                (tab if tab.is_visible() else chosen).click(timeout=1000)
+                    menu.click(timeout=2000)
+                (tab if tab.is_visible() else chosen).click(timeout=2000)
                 return
             except TooLate:
                 continue
-        raise AssertionError(f"no tab {name!r} to open")
+        raise AssertionError(f"no tab {name!r} to open; there is: {page.inner_text()!r}")
 
     def check(self) -> None:
         """Nothing went wrong, nothing was asked of others, and the notice is in sight."""
