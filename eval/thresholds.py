@@ -88,8 +88,7 @@ def of_this_kind(segment: AutoSegmenter, pixels: np.ndarray, found: Detections) 
         return found
     for class_id in np.unique(found.class_ids):
         surest = found.boxes[found.class_ids == class_id][:1]
-        resize = segment.segmenter.plan(pixels, surest)
-        distances = segment.scope.distances(segment.segmenter.embed_input(resize.image(pixels), resize))
+        distances = segment.scope.distances(segment.segmenter.embed(pixels, surest))
         if class_id in segment.scope.other_kinds(distances):
             found = found[found.class_ids != class_id]
     return found

@@ -88,9 +88,9 @@ class Segmenter:
         """
         return plan_input(self.settings, pixels.shape[1], pixels.shape[0], boxes)
 
-    def embed(self, pixels: np.ndarray) -> Embedding:
-        """uint8 (H, W, 3) RGB -> its embedding. The costly half: once an image is enough."""
-        resize = self.plan(pixels)
+    def embed(self, pixels: np.ndarray, boxes: np.ndarray | None = None) -> Embedding:
+        """uint8 (H, W, 3) RGB -> its embedding, seen as `plan` says. The costly half: once an image is enough."""
+        resize = self.plan(pixels, boxes)
         return self.embed_input(resize.image(pixels), resize)
 
     def embed_input(self, image: np.ndarray, resize: Resize) -> Embedding:

@@ -60,7 +60,7 @@ def _centres(side: int) -> np.ndarray:
 
 
 def _edge(logits: np.ndarray) -> np.ndarray:
-    """float64 (M, 2): where the logits cross zero between neighbouring cells, and cells inside at the border."""
+    """float64 (M, 2): where the logits cross zero between neighbouring cells, and the middles of all cells inside."""
     centres, inside = _centres(len(logits)), logits > 0
     points = [centres[inside]]
     for here, there in ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])):

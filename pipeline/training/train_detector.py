@@ -52,8 +52,11 @@ def collate(samples: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> tuple[t
     regions uint8 (B, S, S)."""
     images, targets, regions = zip(*samples, strict=True)
     numbered = np.concatenate([np.insert(own, 0, number, axis=1) for number, own in enumerate(targets)])
-    stacked = (torch.from_numpy(np.stack(parts)) for parts in (images, regions))
-    return next(stacked), torch.from_numpy(numbered).float(), next(stacked)
+    return (
+        torch.from_numpy(np.stack(images)),
+        torch.from_numpy(numbered).float(),
+        torch.from_numpy(np.stack(regions)),
+    )
 
 
 def raw_predictions(outputs: tuple) -> tuple:
