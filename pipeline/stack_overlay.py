@@ -17,6 +17,8 @@ from pipeline.tracks import Tracking
 
 #: Slices on a contact sheet at most, how many side by side, and the longer side of one in pixels.
 _SHEET_SLICES, _SHEET_COLUMNS, _SHEET_TILE = 24, 6, 256
+#: Pixels of a video's longer side at most: what H.264 players show, and encoders refuse far larger ones.
+_LONGEST_SIDE = 4096
 #: Frames a second of a video that does not say how long its frames last.
 _USUAL_RATE = 10
 _FONT = 11
@@ -58,9 +60,11 @@ def write_overlay_video(
 ) -> None:
     """An MP4 of every frame with what was found drawn on it: H.264 where FFmpeg has it, else MPEG-4.
 
-    Sides of an odd length get one more row or column, which both codecs ask for.
+    Sides of an odd length get one more row or column, which both codecs ask for; frames of a longer side than 4096
+    pixels are shrunk to that.
     """
-    height, width = stack.size
+    scale = min(1, _LONGEST_SIDE / max(stack.size))
+    height, width = (max(1, round(side * scale)) for side in stack.size)
     seconds = stack.frame_seconds
     rate = Fraction(1 / seconds).limit_denominator(1001) if seconds else Fraction(_USUAL_RATE)
     codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
@@ -69,7 +73,10 @@ def write_overlay_video(
         stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
         stream.thread_count = 2
         for index in range(len(stack)):
-            drawn = np.pad(draw_frame(stack, tracking, index), ((0, height % 2), (0, width % 2), (0, 0)), "edge")
+            drawn = draw_frame(stack, tracking, index)
+            if scale < 1:
+                drawn = np.asarray(Image.fromarray(drawn).resize((width, height), Image.Resampling.BILINEAR))
+            drawn = np.pad(drawn, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
             container.mux(stream.encode(av.VideoFrame.from_ndarray(drawn, "rgb24")))
             if progress:
                 progress(index + 1, len(stack))

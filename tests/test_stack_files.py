@@ -163,6 +163,16 @@ def test_files_of_a_video(video, tmp_path):
     ]  # fmt: skip
 
 
+def test_an_overlay_is_shrunk_to_what_can_be_encoded(tmp_path):
+    stack = Stack(Path("a.gif"), "video", np.full((2, 24, 32768, 3), 90, np.uint8), frame_seconds=0.1)
+    write_stack_files(tmp_path, Path("a"), "a.gif", stack, Tracking((2, 24, 32768), (), "int8", WEIGHTS))
+    with av.open(str(tmp_path / "a_overlay.mp4")) as container:
+        shown = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert [frame.shape for frame in shown] == [(4, 4096, 3)] * 2
+    with np.load(tmp_path / "a_seg.npz", allow_pickle=False) as arrays:
+        assert arrays["labels"].shape == (2, 24, 32768)
+
+
 def test_a_stopped_run_leaves_nothing_half_written(video, tmp_path, monkeypatch):
     stack, tracking = video
 

@@ -231,6 +231,38 @@ def test_config_is_checked(release_folder, keys, value, says):
         Release.open(release_folder)
 
 
+LONG = "a" * 5000
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (("classes", 0, "name"), LONG),
+        (("detector", "class_thresholds", "polyp"), LONG),
+        (("detector", "class_thresholds", LONG), 0.5),
+        (("detector", "looks"), [LONG] * 9),
+        (("segmenter", "resize"), LONG),
+        (("shapes",), {LONG: "convex"}),
+        (("shapes",), {"polyp": LONG}),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_what_is_quoted_of_a_config_is_short(release_folder, keys, value):
+    change_json(release_folder / "config.json", *keys, value=value)
+    relist(release_folder)
+    with pytest.raises(WeightsError) as refused:
+        Release.open(release_folder)
+    assert len(str(refused.value).replace(str(release_folder), "")) < 300
+
+
+@pytest.mark.parametrize("name", [f"{LONG}.onnx", LONG])
+def test_what_is_quoted_of_a_manifest_is_short(release_folder, name):
+    change_json(release_folder / "manifest.json", "files", name, value={"bytes": 1, "sha256": "0" * 64})
+    with pytest.raises(WeightsError, match="not a plain path") as refused:
+        Release.open(release_folder)
+    assert len(str(refused.value).replace(str(release_folder), "")) < 300
+
+
 def test_manifest_lists_neither_card_nor_hidden_nor_itself(tmp_path):
     folder = write_files(tmp_path)
     for name in ("README.md", "manifest.json", ".gitattributes", ".cache/x.pt"):
