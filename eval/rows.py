@@ -67,7 +67,7 @@ def _automatic(segment: AutoSegmenter, question: Question) -> Outcome:
 
 
 def _with_true_boxes(segment: AutoSegmenter, question: Question) -> Outcome:
-    found = segment(question.pixels, boxes=question.true_boxes)
+    found = segment(question.pixels, boxes=question.true_boxes, labels=[question.label] * len(question.true_boxes))
     return Outcome(_union(found, range(len(found))), found.timings.total)
 
 

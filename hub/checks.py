@@ -91,8 +91,12 @@ def check_config(path: Path, config: dict) -> None:
     kinds = _check_scope(path, config["scope"]) if "scope" in config else []
     slicing = _expect(path, "slicing", config.get("slicing", {}), dict)
     shapes = _expect(path, "shapes", config.get("shapes", {}), dict)
-    for name in (*slicing, *kinds, *shapes):
+    ellipses = _expect(path, "box_ellipse", config.get("box_ellipse", {}), dict)
+    for name in (*slicing, *kinds, *shapes, *ellipses):
         _check_class(path, name, names)
+    for name, weight in ellipses.items():
+        if not _is_number(weight, 0):
+            raise WeightsError(f"{path}: box_ellipse.{name} is {_shown(weight)}; expected 0 or more.")
     for name, shape in shapes.items():
         if shape not in SHAPES:
             raise WeightsError(f"{path}: shapes.{name} is {_shown(shape)}; expected {', '.join(SHAPES)}.")

@@ -6,6 +6,7 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -24,7 +25,7 @@ from pipeline.results import REGION_ID, REGION_LABEL, Detections, Segmentation, 
 from pipeline.scan import Scan, read_scan
 from pipeline.scope import Scope
 from pipeline.segmenter import Embedding, Segmenter
-from pipeline.shapes import in_shape
+from pipeline.shapes import Shapes
 
 #: Embeddings kept for corrections on the same image, 1 to 4 MB each; as many as people may correct at the same time.
 _KEPT_EMBEDDINGS = 8
@@ -96,16 +97,17 @@ class AutoSegmenter:
         """Class id -> name, as in the release's config.json."""
         return {entry["id"]: entry["name"] for entry in self.release.config["classes"]}
 
-    @property
-    def shapes(self) -> dict[str, str]:
-        """Class name -> the shape of its outlines, see `pipeline.shapes`; of those that have one."""
-        return self.release.config.get("shapes", {})
+    @cached_property
+    def shapes(self) -> Shapes:
+        """What the release knows of its classes' outlines."""
+        return Shapes.from_config(self.release.config)
 
     def __call__(
         self,
         image: Scan | np.ndarray | Image.Image | str | Path,
         *,
         boxes: np.ndarray | Sequence[Sequence[float]] | None = None,
+        labels: Sequence[str] | None = None,
         classes: Sequence[str] | None = None,
         min_score: float | None = None,
     ) -> Segmentation:
@@ -117,7 +119,10 @@ class AutoSegmenter:
             A `Scan`, uint8 RGB pixels (H, W, 3), an 8-bit PIL image, or a path for `read_scan`.
         boxes
             (N, 4) xyxy in pixels of the image, by a person: outline these and look for nothing. Parts outside the image
-            are cut off. Label 'region', class id 255, score 1.
+            are cut off. Score 1.
+        labels
+            Names of the N boxes' classes, whose outlines are then shaped as those that are found; None calls each
+            'region', class id 255.
         classes
             Names of the classes to look for; None for all.
         min_score
@@ -130,10 +135,13 @@ class AutoSegmenter:
         Raises
         ------
         InputError
-            For an image that can't be read, a box that covers nothing of it, an unknown class, a score outside 0..1.
+            For an image that can't be read, a box that covers nothing of it, an unknown class, labels that are not one
+            a box, a score outside 0..1.
         """
         start = perf_counter()
         class_ids = self.class_ids(classes)
+        if labels is not None and boxes is None:
+            raise InputError("labels", "no boxes that they belong to", "boxes too, or neither")
         _check_score(min_score)
         scan = _scan(image)
         read_done = perf_counter()
@@ -141,6 +149,7 @@ class AutoSegmenter:
             found = self.detector.detect(scan.pixels, min_score=min_score, class_ids=class_ids)
         else:
             found = _drawn(boxes, *scan.pixels.shape[:2])
+            found = found if labels is None else replace(found, class_ids=self._named(labels, len(found)))
         detect_done = perf_counter()
         resize = self.segmenter.plan(scan.pixels, found.boxes)
         # what was looked at is also compared with what the weights know, found or not
@@ -158,8 +167,7 @@ class AutoSegmenter:
         decode_done = perf_counter()
         names = self.class_names | {REGION_ID: REGION_LABEL}
         labels = tuple(names[int(class_id)] for class_id in found.class_ids)
-        for number, label in enumerate(labels):
-            mask_logits[number] = in_shape(mask_logits[number], self.shapes.get(label))
+        mask_logits = self.shapes.of(mask_logits, labels, _on_grid(resize, found.boxes, mask_logits))
         end = perf_counter()
         return Segmentation(
             detections=found,
@@ -178,6 +186,7 @@ class AutoSegmenter:
         self,
         scan: Scan,
         boxes: np.ndarray,
+        labels: Sequence[str],
         points: np.ndarray | None = None,
         point_labels: np.ndarray | None = None,
         *,
@@ -191,6 +200,8 @@ class AutoSegmenter:
         ----------
         boxes
             float32 (N, 4), xyxy in pixels of the image.
+        labels
+            N names: a class's outlines have its shape, those of 'region' have none.
         points, point_labels
             float32 (N, P, 2), clicks as (x, y) in pixels of the image, and int64 (N, P): 1 inside, 0 outside, -1 none.
         resize
@@ -205,10 +216,11 @@ class AutoSegmenter:
             return *self.segmenter.no_masks()[:2], resize
         embedding = self._embed(scan.pixels, resize)
         mask_logits, ious, _ = self.segmenter.decode(embedding, boxes=boxes, points=points, point_labels=point_labels)
+        on_grid = _on_grid(resize, boxes, mask_logits)
+        mask_logits = self.shapes.of(mask_logits, labels, on_grid)
         if points is not None:
             cells = mask_logits.shape[-1] / resize.size
-            on_grid = resize.boxes(boxes) * cells, resize.points(points) * cells
-            mask_logits = obey_clicks(mask_logits, *on_grid, point_labels)
+            mask_logits = obey_clicks(mask_logits, on_grid, resize.points(points) * cells, point_labels)
         return mask_logits, ious, resize
 
     def forget_embeddings(self) -> None:
@@ -241,6 +253,21 @@ class AutoSegmenter:
             if name not in ids:
                 raise InputError("classes", f"{name!r} is not a class of these weights", ", ".join(ids))
         return [ids[name] for name in names]
+
+    def _named(self, labels: Sequence[str], count: int) -> np.ndarray:
+        """int64 (count,): the class ids of a person's boxes, by their names."""
+        ids = {name: class_id for class_id, name in self.class_names.items()} | {REGION_LABEL: REGION_ID}
+        for label in labels:
+            if label not in ids:
+                raise InputError("labels", f"{label!r} is not a class of these weights", ", ".join(ids))
+        if len(labels) != count:
+            raise InputError("labels", f"{len(labels)} for {count} boxes", "one a box")
+        return np.array([ids[label] for label in labels], np.int64)
+
+
+def _on_grid(resize: Resize, boxes: np.ndarray, mask_logits: np.ndarray) -> np.ndarray:
+    """Boxes float32 (N, 4), xyxy in pixels of the image, in cells of the masks' grid."""
+    return resize.boxes(boxes) * (mask_logits.shape[-1] / resize.size)
 
 
 def _scan(image: Scan | np.ndarray | Image.Image | str | Path) -> Scan:

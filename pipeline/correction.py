@@ -146,10 +146,11 @@ def _decoded(
     boxes, clicks = found.detections.boxes, _clicks(found)
     if resize is not None and resize.shows(boxes[index]):
         one = slice(index, index + 1)
-        logits, ious, _ = segmenter.outline(scan, boxes[one], *_prompts(clicks[one]), resize=resize)
+        prompts = boxes[one], found.labels[one], *_prompts(clicks[one])
+        logits, ious, _ = segmenter.outline(scan, *prompts, resize=resize)
         mask_logits, mask_ious = _set(found.mask_logits, index, logits[0]), _set(found.mask_ious, index, ious[0])
     else:
-        mask_logits, mask_ious, resize = segmenter.outline(scan, boxes, *_prompts(clicks))
+        mask_logits, mask_ious, resize = segmenter.outline(scan, boxes, found.labels, *_prompts(clicks))
     return replace(found, mask_logits=mask_logits, mask_ious=mask_ious, resize=resize)
 
 

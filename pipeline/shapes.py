@@ -1,10 +1,14 @@
-"""What is known of a class's outlines beforehand: that they are convex, or an ellipse, or enclose all they surround.
+"""What is known of a class's outlines beforehand: that they fill their box as an ellipse does, that they are convex, or
+an ellipse, or enclose all they surround.
 
-A release names a shape for the classes that it helps on val (`shapes` in its config.json). All works on mask logits, so
-whatever is made of them afterwards follows.
+A release names what helps its classes on val (`box_ellipse` and `shapes` in its config.json). All works on mask logits,
+so whatever is made of them afterwards follows.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -12,6 +16,55 @@ import numpy as np
 _DIRECTIONS = 64
 #: What the logit of a filled cell becomes at least.
 _LOGIT = 1.0
+#: Of an ellipse, in cells.
+_LEAST_RADIUS = 0.5
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """What a release knows of its classes' outlines.
+
+    Attributes
+    ----------
+    outlines : class name -> 'filled', 'convex' or 'ellipse'
+    ellipses : class name -> logits that a cell of distance from the box's own ellipse is worth
+    """
+
+    outlines: dict[str, str] = field(default_factory=dict)
+    ellipses: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def from_config(cls, config: dict) -> Shapes:
+        return cls(config.get("shapes", {}), config.get("box_ellipse", {}))
+
+    def of(self, mask_logits: np.ndarray, labels: Sequence[str], boxes: np.ndarray) -> np.ndarray:
+        """Masks as their classes have them; those of a label that nothing is known of stay as they are.
+
+        Parameters
+        ----------
+        mask_logits
+            float32 (N, G, G); > 0 is inside.
+        labels
+            N names of classes.
+        boxes
+            float32 (N, 4), what the masks were asked for with: xyxy in cells of the grid.
+        """
+        shaped = mask_logits.copy()
+        for number, (label, box) in enumerate(zip(labels, boxes, strict=True)):
+            leaning = toward_ellipse(shaped[number], box, self.ellipses.get(label, 0))
+            shaped[number] = in_shape(leaning, self.outlines.get(label))
+        return shaped
+
+
+def toward_ellipse(logits: np.ndarray, box: np.ndarray, weight: float) -> np.ndarray:
+    """Lean towards the ellipse that touches all sides of a box (4,), xyxy in cells: by `weight` times its signed
+    distance in cells, about."""
+    if not weight:
+        return logits
+    near, far = np.asarray(box, np.float64).reshape(2, 2)
+    radii = np.maximum((far - near) / 2, _LEAST_RADIUS)
+    distance = np.sqrt((((_centres(len(logits)) - (near + far) / 2) / radii) ** 2).sum(-1))
+    return (logits + weight * (1 - distance) * np.sqrt(radii.prod())).astype(np.float32)
 
 
 def filled(logits: np.ndarray) -> np.ndarray:

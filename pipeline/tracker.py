@@ -24,7 +24,6 @@ from pipeline.geometry import Resize
 from pipeline.propagation import View, agreed, carried, key_frames
 from pipeline.results import Detections
 from pipeline.rle import encode_mask
-from pipeline.shapes import in_shape
 from pipeline.stack import Stack
 from pipeline.tracks import Track, Tracking
 from pipeline.tubes import Linking, Tube, link
@@ -178,14 +177,18 @@ class Tracker:
         for of_way, masks in ways:
             for number, frame, logits in masks:
                 with clock("post"):
-                    shape = self.segmenter.shapes.get(self._label(of_way[number]))
-                    mask = window.mask_back(in_shape(logits, shape))
+                    mask = window.mask_back(self._shaped(logits, of_way[number], frame, window))
                     if mask.any():
                         rles[of_way[number]][frame] = encode_mask(mask)
                 count(len(stack) / work)
         prompted = dict(zip(by_memory, keys, strict=True))
         tracks = [self._track(tube, prompted.get(tube), of_tube) for tube, of_tube in rles.items() if of_tube]
         return tuple(sorted(tracks, key=lambda track: -track.score))
+
+    def _shaped(self, logits: np.ndarray, tube: Tube, frame: int, window: Resize) -> np.ndarray:
+        """Mask logits (G, G) of a frame, as the class of their tube has them."""
+        box = window.boxes(tube.box(frame)[None]) * (len(logits) / window.size)
+        return self.segmenter.shapes.of(logits[None], [self._label(tube)], box)[0]
 
     def _of_another_kind(self, tube: Tube, view: View) -> bool:
         """Whether its surest frame shows a kind of image that its class is not found in."""

@@ -13,7 +13,6 @@ from pipeline import AutoSegmenter, InputError, read_scan
 from pipeline.phantoms import write_phantoms
 from pipeline.results import Detections
 from pipeline.scan import Scan
-from pipeline.shapes import in_shape
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +94,11 @@ def test_drawn_boxes_are_clipped_to_the_image(segment, pixels, box, clipped):
         pytest.param({"boxes": [["a", 0, 1, 2]]}, "boxes", "not N rows of four numbers", id="text"),
         pytest.param({"boxes": 7}, "boxes", "not N rows of four numbers", id="a number"),
         pytest.param({"classes": ["kidney"]}, "classes", "'kidney' is not a class of these weights", id="class"),
+        pytest.param({"labels": ["polyp"]}, "labels", "no boxes that they belong to", id="labels alone"),
+        pytest.param(
+            {"boxes": [BOX], "labels": ["kidney"]}, "labels", "'kidney' is not a class of these weights", id="label"
+        ),
+        pytest.param({"boxes": [BOX], "labels": ["polyp"] * 2}, "labels", "2 for 1 boxes", id="labels too many"),
         pytest.param({"min_score": 1.5}, "min_score", "1.5", id="score too high"),
         pytest.param({"min_score": -0.1}, "min_score", "-0.1", id="score too low"),
         pytest.param({"min_score": float("nan")}, "min_score", "nan", id="score NaN"),
@@ -212,9 +216,13 @@ def test_detections_prompt_the_segmenter(segment, pixels, monkeypatch):
     result = segment(pixels)
     assert result.labels == (segment.class_names[ids[2]], segment.class_names[ids[0]])
     assert result.detections is found
+    named = segment(pixels, boxes=boxes, labels=result.labels)
+    assert named.labels == result.labels
     drawn = segment(pixels, boxes=boxes)
-    shapes = [segment.shapes.get(label) for label in result.labels]
-    shaped = [in_shape(of, shape) for of, shape in zip(drawn.mask_logits, shapes, strict=True)]
+    assert drawn.labels == ("region", "region")
+    cells = drawn.resize.boxes(boxes) * (drawn.mask_logits.shape[-1] / drawn.resize.size)
+    shaped = segment.shapes.of(drawn.mask_logits, result.labels, cells)
+    np.testing.assert_array_equal(named.mask_logits, shaped)
     np.testing.assert_array_equal(result.mask_logits, shaped)
 
 

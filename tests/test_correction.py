@@ -56,7 +56,7 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
 
 def test_a_moved_box_gives_the_mask_of_that_box_and_changes_no_other(segment, scan, found, encoder_runs):
     moved = correct(segment, scan, found, Edit("box", region=1, box=(100, 120, 120, 200)))
-    logits, _, _ = segment.outline(scan, np.float32([[100, 120, 220, 320]]), resize=found.resize)
+    logits, _, _ = segment.outline(scan, np.float32([[100, 120, 220, 320]]), found.labels[:1], resize=found.resize)
     assert np.array_equal(moved.mask(0), found.resize.mask_back(logits[0]))
     assert dice(moved.mask(0), found.mask(0)) < 0.95
     assert np.array_equal(moved.mask_logits[1], found.mask_logits[1])
@@ -83,7 +83,8 @@ def test_clicks_reach_the_decoder_together_with_the_box(segment, scan, found, en
     once = correct(segment, scan, found, Edit("click", region=1, point=(150.0, 200.0), inside=False))
     twice = correct(segment, scan, once, Edit("click", region=1, point=(180.0, 300.0), inside=True))
     points, labels = np.float32([[[150, 200], [180, 300]]]), np.int64([[0, 1]])
-    expected, ious, _ = segment.outline(scan, found.detections.boxes[:1], points, labels, resize=found.resize)
+    given = found.detections.boxes[:1], found.labels[:1], points, labels
+    expected, ious, _ = segment.outline(scan, *given, resize=found.resize)
     assert np.array_equal(twice.mask_logits[0], expected[0])
     assert twice.mask_ious[0] == ious[0]
     assert found.mask(0)[200, 150] and not once.mask(0)[200, 150]

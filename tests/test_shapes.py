@@ -7,7 +7,7 @@ import pytest
 
 from hub.checks import SHAPES
 from pipeline import shapes
-from pipeline.shapes import in_shape
+from pipeline.shapes import Shapes, in_shape, toward_ellipse
 
 SIDE = 64
 
@@ -88,3 +88,35 @@ def test_odd_masks_stay_about_what_they_are(shape, logits):
 
 def test_a_release_may_name_the_shapes_that_there_are():
     assert set(SHAPES) == set(shapes._SHAPES)
+
+
+#: xyxy in cells, of WHOLE.
+BOX = np.float32([10, 22, 50, 46])
+
+
+def test_a_mask_leans_towards_the_ellipse_of_its_box():
+    """The more, the larger the weight; what is surer moves less."""
+    bitten = [dice(toward_ellipse(BITTEN, BOX, weight), WHOLE) for weight in (0, 0.5, 2, 100)]
+    assert bitten == sorted(bitten) and bitten[0] < 0.98 and bitten[-1] == pytest.approx(1, abs=0.005)
+    shifted = toward_ellipse(WHOLE, BOX + 4, 1)
+    near, between, far = (dice(shifted, distance(30 + by, 34 + by, 20, 12)) for by in (0, 2, 4))
+    assert between > 0.97 and between > near and between > far
+    assert shifted.dtype == np.float32
+
+
+@pytest.mark.parametrize("box", [(3, 3, 3, 3), (-40, -10, 5, 90), (70, 70, 80, 80)])
+def test_odd_boxes_lean_too(box):
+    assert np.isfinite(toward_ellipse(WHOLE, np.float32(box), 1.5)).all()
+
+
+def test_each_label_has_its_own_shape():
+    config = {"shapes": {"polyp": "convex", "lung": "filled"}, "box_ellipse": {"polyp": 1.5}}
+    logits = np.stack([BITTEN, HOLED, BITTEN])
+    before = logits.copy()
+    found = Shapes.from_config(config).of(logits, ("polyp", "lung", "region"), np.stack([BOX] * 3))
+    assert np.array_equal(found[0], in_shape(toward_ellipse(BITTEN, BOX, 1.5), "convex"))
+    assert np.array_equal(found[1], in_shape(HOLED, "filled"))
+    assert np.array_equal(found[2], BITTEN)
+    assert np.array_equal(logits, before)
+    none = Shapes.from_config({}).of(np.zeros((0, SIDE, SIDE), np.float32), (), np.zeros((0, 4), np.float32))
+    assert none.shape == (0, SIDE, SIDE)

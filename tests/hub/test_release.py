@@ -220,6 +220,8 @@ def test_manifest_is_checked(release_folder, keys, value, says):
         (("detector", "class_thresholds", "lungs"), 0.5, "'lungs' is no class .*hippocampus, polyp"),
         (("slicing", "brain"), {"axis": 0}, "'brain' is no class"),
         (("shapes",), {"brain": "convex"}, "'brain' is no class"),
+        (("box_ellipse",), {"brain": 1}, "'brain' is no class"),
+        (("box_ellipse",), {"hippocampus": -1}, "box_ellipse.hippocampus is -1; expected 0 or more"),
         (("shapes",), {"hippocampus": "square"}, "shapes.hippocampus is 'square'; expected filled, convex, ellipse"),
     ],
     ids=lambda value: repr(value)[:40],
