@@ -25,6 +25,7 @@ _COMMANDS = {
     "soak": "the page under many clients for an hour: errors, memory, answer times",
     "prepare-scale": "prepare at the method's scale, on drawn images and videos: images a second, memory",
     "thresholds": "the least score of each class that serves best on val, for config.json",
+    "outlines": "what shapes the outlines of each class best on val, for config.json",
 }
 
 

@@ -17,6 +17,8 @@ ALLOWED_SUFFIXES = (".json", ".onnx", ".safetensors", ".txt", ".md", ".png")
 
 #: What may be known of a class's outlines, see `pipeline.shapes`.
 SHAPES = ("filled", "convex", "ellipse")
+#: And what its numbers may be.
+_SHAPE_LIMITS = {"box_ellipse": (0, 10), "logit_offset": (-10, 10)}
 
 #: Letters of a path inside a release, and of a class's name, at most.
 _LONGEST_NAME, _LONGEST_LABEL = 200, 100
@@ -91,12 +93,14 @@ def check_config(path: Path, config: dict) -> None:
     kinds = _check_scope(path, config["scope"]) if "scope" in config else []
     slicing = _expect(path, "slicing", config.get("slicing", {}), dict)
     shapes = _expect(path, "shapes", config.get("shapes", {}), dict)
-    ellipses = _expect(path, "box_ellipse", config.get("box_ellipse", {}), dict)
-    for name in (*slicing, *kinds, *shapes, *ellipses):
+    numbers = {part: _expect(path, part, config.get(part, {}), dict) for part in _SHAPE_LIMITS}
+    for name in (*slicing, *kinds, *shapes, *(name for part in numbers.values() for name in part)):
         _check_class(path, name, names)
-    for name, weight in ellipses.items():
-        if not _is_number(weight, 0):
-            raise WeightsError(f"{path}: box_ellipse.{name} is {_shown(weight)}; expected 0 or more.")
+    for part, by_class in numbers.items():
+        for name, number in by_class.items():
+            if not _is_number(number, *_SHAPE_LIMITS[part]):
+                least, most = _SHAPE_LIMITS[part]
+                raise WeightsError(f"{path}: {part}.{name} is {_shown(number)}; expected {least} to {most}.")
     for name, shape in shapes.items():
         if shape not in SHAPES:
             raise WeightsError(f"{path}: shapes.{name} is {_shown(shape)}; expected {', '.join(SHAPES)}.")

@@ -1,8 +1,8 @@
-"""What is known of a class's outlines beforehand: that they fill their box as an ellipse does, that they are convex, or
-an ellipse, or enclose all they surround.
+"""What is known of a class's outlines beforehand: that they lie further in, that they fill their box as an ellipse
+does, that they are convex, or an ellipse, or enclose all they surround.
 
-A release names what helps its classes on val (`box_ellipse` and `shapes` in its config.json). All works on mask logits,
-so whatever is made of them afterwards follows.
+A release names what helps its classes on val (`logit_offset`, `box_ellipse` and `shapes` in its config.json, which
+`python -m eval outlines` chooses). All works on mask logits, so whatever is made of them afterwards follows.
 """
 
 from __future__ import annotations
@@ -28,14 +28,16 @@ class Shapes:
     ----------
     outlines : class name -> 'filled', 'convex' or 'ellipse'
     ellipses : class name -> logits that a cell of distance from the box's own ellipse is worth
+    offsets : class name -> logits that are added everywhere; below 0 the outline lies further in than the decoder's
     """
 
     outlines: dict[str, str] = field(default_factory=dict)
     ellipses: dict[str, float] = field(default_factory=dict)
+    offsets: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def from_config(cls, config: dict) -> Shapes:
-        return cls(config.get("shapes", {}), config.get("box_ellipse", {}))
+        return cls(config.get("shapes", {}), config.get("box_ellipse", {}), config.get("logit_offset", {}))
 
     def of(self, mask_logits: np.ndarray, labels: Sequence[str], boxes: np.ndarray) -> np.ndarray:
         """Masks as their classes have them; those of a label that nothing is known of stay as they are.
@@ -51,7 +53,7 @@ class Shapes:
         """
         shaped = mask_logits.copy()
         for number, (label, box) in enumerate(zip(labels, boxes, strict=True)):
-            leaning = toward_ellipse(shaped[number], box, self.ellipses.get(label, 0))
+            leaning = toward_ellipse(shaped[number] + self.offsets.get(label, 0), box, self.ellipses.get(label, 0))
             shaped[number] = in_shape(leaning, self.outlines.get(label))
         return shaped
 

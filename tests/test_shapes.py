@@ -110,12 +110,15 @@ def test_odd_boxes_lean_too(box):
 
 
 def test_each_label_has_its_own_shape():
-    config = {"shapes": {"polyp": "convex", "lung": "filled"}, "box_ellipse": {"polyp": 1.5}}
+    config = {
+        "shapes": {"polyp": "convex", "lung": "filled"}, "box_ellipse": {"polyp": 1.5},
+        "logit_offset": {"polyp": -0.5, "lung": -0.25},
+    }  # fmt: skip
     logits = np.stack([BITTEN, HOLED, BITTEN])
     before = logits.copy()
     found = Shapes.from_config(config).of(logits, ("polyp", "lung", "region"), np.stack([BOX] * 3))
-    assert np.array_equal(found[0], in_shape(toward_ellipse(BITTEN, BOX, 1.5), "convex"))
-    assert np.array_equal(found[1], in_shape(HOLED, "filled"))
+    assert np.array_equal(found[0], in_shape(toward_ellipse(BITTEN - 0.5, BOX, 1.5), "convex"))
+    assert np.array_equal(found[1], in_shape(HOLED - 0.25, "filled"))
     assert np.array_equal(found[2], BITTEN)
     assert np.array_equal(logits, before)
     none = Shapes.from_config({}).of(np.zeros((0, SIDE, SIDE), np.float32), (), np.zeros((0, 4), np.float32))
