@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -104,8 +105,9 @@ def _add(asked: Asked, segment: AutoSegmenter, pixels: np.ndarray, boxes: np.nda
     asked.truths.extend(embedding.resize.mask(region.mask) for region in regions)
 
 
-def _images(source: Source, every: int) -> Iterable[tuple[np.ndarray, list[Region]]]:
-    samples = [sample for sample in source.samples if sample.split == "val"][::every]
+def _images(source: Source, count: int) -> Iterable[tuple[np.ndarray, list[Region]]]:
+    samples = [sample for sample in source.samples if sample.split == "val"]
+    samples = samples[:: max(1, math.ceil(len(samples) / count))]
     return (sample.load() for sample in tqdm(samples, desc=source.name, unit="image", disable=None))
 
 
@@ -113,7 +115,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder that holds the data sets")
     parser.add_argument("--weights", default="embedded", help="'embedded', a release folder, or user/repo@revision")
     parser.add_argument("--precision", default="int8")
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="take every N-th image, for a quick look")
+    text = "val images a source at most, evenly from all (default: %(default)s)"
+    parser.add_argument("--images", type=int, default=200, metavar="N", help=text)
     parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
 
 
@@ -122,7 +125,7 @@ def run(arguments: argparse.Namespace) -> int:
     config: dict[str, dict] = {"shapes": {}, "box_ellipse": {}, "logit_offset": {}}
     for source in read_sources(arguments.data, tuple(segment.class_names.values())):
         label = source.classes[0]
-        chosen, before, after = choose(label, ask(segment, label, _images(source, arguments.every)))
+        chosen, before, after = choose(label, ask(segment, label, _images(source, arguments.images)))
         for part, values in zip(config.values(), (chosen.outlines, chosen.ellipses, chosen.offsets), strict=True):
             part.update(values)
         print(f"{label:16} Dice {before:.4f} -> {after:.4f}", flush=True)
