@@ -107,7 +107,7 @@ def _add(asked: Asked, segment: AutoSegmenter, pixels: np.ndarray, boxes: np.nda
 
 def _images(source: Source, count: int) -> Iterable[tuple[np.ndarray, list[Region]]]:
     samples = [sample for sample in source.samples if sample.split == "val"]
-    samples = samples[:: max(1, math.ceil(len(samples) / count))]
+    samples = samples[:: max(1, math.ceil(len(samples) / max(1, count)))]
     return (sample.load() for sample in tqdm(samples, desc=source.name, unit="image", disable=None))
 
 
