@@ -19,9 +19,11 @@ from hub import Release, resolve
 from pipeline.clicks import obey_clicks
 from pipeline.detector import Detector
 from pipeline.errors import InputError
+from pipeline.frame_networks import FrameNetworks
 from pipeline.geometry import Resize
 from pipeline.memory import Memory
 from pipeline.results import REGION_ID, REGION_LABEL, Detections, Segmentation, Timings
+from pipeline.runtime import available_cores, runs_on_cuda
 from pipeline.scan import Scan, read_scan
 from pipeline.scope import Scope
 from pipeline.segmenter import Embedding, Segmenter
@@ -91,6 +93,15 @@ class AutoSegmenter:
     def memory(self) -> Memory | None:
         """What carries masks through a stack, opened when it is first needed; None where the release lacks it."""
         return Memory.from_release(self.release, self.precision, self.threads)
+
+    @cached_property
+    def frame_networks(self) -> FrameNetworks:
+        """The networks for frame after frame of a stack, opened when they are first needed."""
+        threads = self.threads or available_cores()
+        if threads == 1 or runs_on_cuda(self.precision):
+            return FrameNetworks(self.detector, self.segmenter, 1)
+        opened = (kind.from_release(self.release, self.precision, 1) for kind in (Detector, Segmenter))
+        return FrameNetworks(*opened, threads)
 
     @property
     def class_names(self) -> dict[int, str]:

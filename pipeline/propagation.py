@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 
 import numpy as np
 
+from pipeline.frame_networks import FrameNetworks
 from pipeline.geometry import Resize
 from pipeline.memory import PROMPTED_FRAMES, Memory, MemoryBank
 from pipeline.segmenter import Embedding, Segmenter
@@ -35,10 +36,15 @@ class View:
     ----------
     window
         The way between a frame and the encoder's input.
+    segmenter
+        For one frame on all threads.
+    networks
+        The same for a frame on each of them.
     """
 
-    def __init__(self, stack: Stack, window: Resize, segmenter: Segmenter, clock: Clock):
+    def __init__(self, stack: Stack, window: Resize, segmenter: Segmenter, networks: FrameNetworks, clock: Clock):
         self.stack, self.window, self.segmenter, self.clock = stack, window, segmenter, clock
+        self.networks = networks
         self._kept: OrderedDict[int, Embedding] = OrderedDict()
 
     def embedding(self, frame: int) -> Embedding:
@@ -51,17 +57,29 @@ class View:
                 self._kept.popitem(last=False)
         return self._kept[frame]
 
+    def embeddings(self, frames: Sequence[int]) -> Iterator[tuple[int, Embedding]]:
+        """(frame, its embedding) in order; those that follow are computed meanwhile."""
+
+        def embed(frame: int) -> Embedding:
+            return self._kept.get(frame) or self.networks.embed(self.stack, frame, self.window)
+
+        coming = self.networks.map(embed, frames)
+        while True:
+            with self.clock("embed"):
+                pair = next(coming, None)
+            if pair is None:
+                return
+            yield pair
+
 
 def frame_by_frame(tubes: Sequence[Tube], view: View) -> Masks:
     """Each frame by itself, prompted with the tubes' boxes."""
-    for frame in range(len(view.stack)):
+    for frame, embedding in view.embeddings(sorted({frame for tube in tubes for frame in tube.frames})):
         present = [number for number, tube in enumerate(tubes) if frame in tube.frames]
-        if present:
-            embedding = view.embedding(frame)
-            with view.clock("decode"):
-                boxes = np.stack([tubes[number].box(frame) for number in present])
-                logits, _, _ = view.segmenter.decode(embedding, boxes=boxes)
-            yield from zip(present, [frame] * len(present), logits, strict=True)
+        with view.clock("decode"):
+            boxes = np.stack([tubes[number].box(frame) for number in present])
+            logits, _, _ = view.segmenter.decode(embedding, boxes=boxes)
+        yield from zip(present, [frame] * len(present), logits, strict=True)
 
 
 def agreed(tubes: Sequence[Tube], view: View) -> Masks:

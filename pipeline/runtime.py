@@ -16,6 +16,8 @@ from pipeline.time_limit import Graph
 
 PRECISIONS = ("int8", "int4", "fp32", "fp16")
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+#: int8 is made for the CPU.
+_CUDA_PRECISIONS = ("fp32", "fp16")
 #: onnxruntime's exceptions have no base of their own.
 ONNXRUNTIME_ERRORS = (
     _errors.Fail,
@@ -55,7 +57,7 @@ def open_graph(
         Where the release lacks the graph, or it is damaged or not this project's.
     """
     _check_precision(precision, release)
-    session = open_session(release.file(f"onnx/{precision}/{name}.onnx"), threads, cuda=precision in ("fp32", "fp16"))
+    session = open_session(release.file(f"onnx/{precision}/{name}.onnx"), threads, cuda=precision in _CUDA_PRECISIONS)
     found = [given.name for given in session.get_inputs()], [given.name for given in session.get_outputs()]
     if found[0] != list(inputs) or found[1] not in (list(outputs), [*outputs, *optional_outputs]):
         raise WeightsError(
@@ -90,6 +92,11 @@ def open_session(path: Path, threads: int | None = None, *, cuda: bool = False) 
 def has_cuda() -> bool:
     """Whether onnxruntime can use a graphics card here, which fp16 needs."""
     return _CUDA in onnxruntime.get_available_providers()
+
+
+def runs_on_cuda(precision: str) -> bool:
+    """Whether graphs of this precision run on a graphics card here."""
+    return precision in _CUDA_PRECISIONS and has_cuda()
 
 
 def available_cores(quota_file: Path = _QUOTA_FILE) -> int:

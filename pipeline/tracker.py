@@ -109,8 +109,8 @@ class Tracker:
         count = _Count(progress, 2 * len(stack))
         with clock("detect"):
             found = {}
-            for frame in looks:
-                found[frame] = self.segmenter.detector.propose(stack.pixels(frame))
+            for frame, boxes in self.segmenter.frame_networks.propose(stack, looks):
+                found[frame] = boxes
                 count(looks.step)
             found |= self._look_at_ends(stack, found, least)
         tubes = self._objects(link(found, least, self.rules.linking))
@@ -145,7 +145,7 @@ class Tracker:
             return {}
         ends = {end for tube in link(found, least, self.rules.linking) for end in (tube.frames[0], tube.frames[-1])}
         near = {frame for end in ends for frame in range(end - step + 1, end + step) if 0 <= frame < len(stack)}
-        return {frame: self.segmenter.detector.propose(stack.pixels(frame)) for frame in sorted(near - found.keys())}
+        return dict(self.segmenter.frame_networks.propose(stack, sorted(near - found.keys())))
 
     def _objects(self, tubes: list[Tube]) -> list[Tube]:
         """The tubes, best first, without those that the best of their class outdoes by far."""
@@ -164,7 +164,7 @@ class Tracker:
         """Masks of all tubes; memory carries those of the classes that it helps."""
         segmenter, (height, width) = self.segmenter.segmenter, stack.size
         window = common_window(tubes, width, height, segmenter.size, segmenter.surroundings)
-        view = View(stack, window, segmenter, clock)
+        view = View(stack, window, segmenter, self.segmenter.frame_networks, clock)
         tubes = [tube for tube in tubes if not self._of_another_kind(tube, view)]
         by_memory = [tube for tube in tubes if self.memory and self._label(tube) in self.rules.memory]
         alone = [tube for tube in tubes if tube not in by_memory]
@@ -232,8 +232,8 @@ def choose_axis(stack: Stack, segmenter: AutoSegmenter, classes: Sequence[str] |
     sureness: Counter[tuple[int, int]] = Counter()
     for axis in range(3):
         along = stack.along(axis)
-        for frame in np.linspace(0.2, 0.8, _AXIS_SLICES) * (len(along) - 1):
-            found = segmenter.detector.propose(along.pixels(round(frame)))
+        looks = (np.linspace(0.2, 0.8, _AXIS_SLICES) * (len(along) - 1)).round().astype(int).tolist()
+        for _, found in segmenter.frame_networks.propose(along, looks):
             for class_id in np.unique(found.class_ids).tolist():
                 if wanted is None or class_id in wanted:
                     sureness[axis, class_id] += float(found.scores[found.class_ids == class_id].max())

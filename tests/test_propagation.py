@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.frame_networks import FrameNetworks
 from pipeline.geometry import Resize
 from pipeline.memory import FrameMemory
 from pipeline.propagation import View, agreed, carried, key_frames
@@ -79,7 +80,8 @@ def view(networks: Networks, count: int, step_mm: float | None = None, kind: str
     frames = np.repeat(np.arange(count, dtype=np.uint8), 64 * 64).reshape(count, 64, 64)
     window = Resize.plan(64, 64, 64, "squash")
     spacing = step_mm and (step_mm, 1.0, 1.0)
-    return View(Stack(Path("stack"), kind, frames, spacing), window, networks, lambda stage: nullcontext())
+    stack, alone = Stack(Path("stack"), kind, frames, spacing), FrameNetworks(None, networks, 1)
+    return View(stack, window, networks, alone, lambda stage: nullcontext())
 
 
 def test_memory_is_carried_both_ways_from_the_surest_frame():
