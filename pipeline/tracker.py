@@ -32,7 +32,7 @@ from pipeline.tubes import Linking, Tube, link
 _SLICE_STEP_MM = 1.0
 _FRAMES_A_SECOND = 10.0
 #: Slices along each axis that are looked at to choose one.
-_AXIS_SLICES = 6
+_AXIS_SLICES = 4
 #: What an object's surest box needs, whatever its class needs in an image: many frames are many chances to be wrong.
 _LEAST = 0.25
 #: Room that the common window leaves around where objects move.
