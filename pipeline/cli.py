@@ -1,5 +1,5 @@
-"""The command line: python -m pipeline segment | batch | prepare | train | features | export | quantize | scope |
-import-medsam2.
+"""The command line: python -m pipeline segment | batch | prepare | train | features | average | export | quantize |
+scope | import-medsam2.
 
 Only what the named command needs is imported: `segment` runs where torch is not installed.
 """
@@ -33,6 +33,7 @@ _BUILD_COMMANDS = {
     ("features",): ("pipeline.training.feature_cache", "let a release's networks look at many images, once"),
     ("train", "decoder"): ("pipeline.training.train_decoder", "train MedSAM2's mask decoder alone"),
     ("train", "memory"): ("pipeline.training.train_memory", "train MedSAM2's memory for volumes and videos"),
+    ("average",): ("pipeline.training.average", "the mean of several trainings' weights of one network"),
     ("export",): ("pipeline.training.export", "write the trained networks as ONNX graphs"),
     ("scope",): ("pipeline.training.scope", "teach a release which images it knows"),
     ("quantize",): ("pipeline.training.quantize", "turn the ONNX graphs into INT8"),
