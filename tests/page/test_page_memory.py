@@ -15,10 +15,11 @@ from page import allocator
 allocator._EVERY_SECONDS = 0.2
 if sys.argv[1] == "small":
     allocator.keep_small()
-kept = []
+kept, full = [], threading.Barrier(16)
 def fill():
     blocks = [b"x" * 100_000 for _ in range(250)]
     kept.append(blocks[::50])
+    full.wait()  # all hold theirs at the same time, each in a heap of its own
 threads = [threading.Thread(target=fill) for _ in range(16)]
 [thread.start() for thread in threads]
 [thread.join() for thread in threads]
