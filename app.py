@@ -21,7 +21,7 @@ from page.image_tab import NETWORKS, image_tab
 from page.stack_tab import STACKS, stack_tab
 from page.stacks import Stacks
 from page.visitors import left
-from page.words import I18N, word
+from page.words import HEAD, I18N, word
 from pipeline.errors import InputError
 from pipeline.examples import Example, gather_examples, gather_stack_examples
 from pipeline.results import NOTICE
@@ -33,7 +33,8 @@ _THEME = gr.themes.Default(
     primary_hue="blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
 ).set(body_text_color_subdued="*neutral_500", block_info_text_color="*neutral_500")
 _LAUNCH = {
-    "css_paths": [_PAGE / "page.css"], "head_paths": [_PAGE / "head.html"], "theme": _THEME, "i18n": I18N,
+    "css_paths": [_PAGE / "page.css"], "head": HEAD, "head_paths": [_PAGE / "head.html"],
+    "theme": _THEME, "i18n": I18N,
     "mcp_server": True, "ssr_mode": False, "max_file_size": "400mb", "run_history": False, "enable_monitoring": False,
     # 120 KB each: gradio's own ten thousand would be more than a gigabyte
     "state_session_capacity": 256,

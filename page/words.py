@@ -7,6 +7,8 @@ English; `refusals` tells it in Vietnamese.
 
 from __future__ import annotations
 
+import json
+
 import gradio as gr
 from gradio.i18n import I18nData
 
@@ -240,6 +242,12 @@ I18N = gr.I18n(**{
     language: {_PREFIX + key: text for key, text in table.items()} | (_GRADIO_VI if language == "vi" else {})
     for language, table in TABLES.items()
 })  # fmt: skip
+
+
+#: Labels of tabs.
+_TABS = ("tab_image", "tab_stack", "montage", "surface", "costs", "take_away", "compare", "record")
+#: For `head.html`, which puts right those that gradio laid out before it knew the language: English -> Vietnamese.
+HEAD = f"<script>window.tabLabels = {json.dumps({TABLES['en'][key]: TABLES['vi'][key] for key in _TABS})};</script>"
 
 
 def word(key: str) -> I18nData:
