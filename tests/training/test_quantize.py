@@ -228,8 +228,10 @@ def test_half_precision_needs_no_images_and_stays_close(release, tmp_path, phant
     np.testing.assert_allclose(found.mask_logits, wanted.mask_logits, atol=0.25)
     assert not np.array_equal(found.mask_logits, wanted.mask_logits)
     proposed = [segment.detector.propose(phantoms[0]) for segment in both]
-    np.testing.assert_allclose(proposed[1].scores[:3], proposed[0].scores[:3], atol=0.01)
-    np.testing.assert_allclose(proposed[1].boxes[:3], proposed[0].boxes[:3], atol=1)
+    sure = int((proposed[0].scores > 0.5).sum())  # the edges of weaker ones may lie anywhere
+    assert sure == 2
+    np.testing.assert_allclose(proposed[1].scores[:sure], proposed[0].scores[:sure], atol=0.01)
+    np.testing.assert_allclose(proposed[1].boxes[:sure], proposed[0].boxes[:sure], atol=1)
 
 
 def test_int8_without_images_to_calibrate_on_is_refused(exported):
