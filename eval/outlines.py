@@ -27,8 +27,8 @@ from pipeline.shapes import Shapes
 
 _RIGHT = 0.5
 _LEAST_GAIN = 0.001
-_ELLIPSES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0)
-_OFFSETS = tuple(0.25 * step for step in range(-6, 7))
+_ELLIPSES = (0.5, 1.0, 1.5, 2.0, 3.0)
+_OFFSETS = tuple(0.25 * step for step in range(-6, 7) if step)
 
 
 @dataclass
@@ -66,8 +66,8 @@ def choose(label: str, kinds: Sequence[Asked]) -> tuple[Shapes, float, float]:
     first = reached = value(chosen)
     tries = {
         "outlines": [{label: shape} for shape in SHAPES],
-        "ellipses": [{label: weight} for weight in _ELLIPSES if weight],
-        "offsets": [{label: offset} for offset in _OFFSETS if offset],
+        "ellipses": [{label: weight} for weight in _ELLIPSES],
+        "offsets": [{label: offset} for offset in _OFFSETS],
     }
     for part, values in tries.items():
         tried = [replace(chosen, **{part: one}) for one in values]
@@ -99,9 +99,8 @@ def _add(asked: Asked, segment: AutoSegmenter, pixels: np.ndarray, boxes: np.nda
         return
     embedding = segment.segmenter.embed(pixels, boxes)
     logits, _, _ = segment.segmenter.decode(embedding, boxes=boxes)
-    cells = logits.shape[-1] / embedding.resize.size
     asked.logits.extend(logits)
-    asked.boxes.extend(embedding.resize.boxes(boxes) * cells)
+    asked.boxes.extend(embedding.resize.boxes_in_cells(boxes, logits.shape[-1]))
     asked.truths.extend(embedding.resize.mask(region.mask) for region in regions)
 
 

@@ -26,7 +26,7 @@ from pipeline.results import REGION_ID, REGION_LABEL, Detections, Segmentation, 
 from pipeline.runtime import available_cores, runs_on_cuda
 from pipeline.scan import Scan, read_scan
 from pipeline.scope import Scope
-from pipeline.segmenter import Embedding, Segmenter
+from pipeline.segmenter import Embedding, Segmenter, open_encoder
 from pipeline.shapes import Shapes
 
 #: Embeddings kept for corrections on the same image, 1 to 4 MB each; as many as people may correct at the same time.
@@ -100,13 +100,19 @@ class AutoSegmenter:
         threads = self.threads or available_cores()
         if threads == 1 or runs_on_cuda(self.precision):
             return FrameNetworks(self.detector, self.segmenter, 1)
-        opened = (kind.from_release(self.release, self.precision, 1) for kind in (Detector, Segmenter))
-        return FrameNetworks(*opened, threads)
+        detector = Detector.from_release(self.release, self.precision, 1)
+        encoder = open_encoder(self.release, self.precision, 1)
+        return FrameNetworks(detector, Segmenter(encoder, self.segmenter.decoder, self.release.config), threads)
 
     @property
     def class_names(self) -> dict[int, str]:
         """Class id -> name, as in the release's config.json."""
         return {entry["id"]: entry["name"] for entry in self.release.config["classes"]}
+
+    @property
+    def label_ids(self) -> dict[str, int]:
+        """What a person may call a box -> class id: the classes' names, and 'region'."""
+        return {name: class_id for class_id, name in self.class_names.items()} | {REGION_LABEL: REGION_ID}
 
     @cached_property
     def shapes(self) -> Shapes:
@@ -178,7 +184,7 @@ class AutoSegmenter:
         decode_done = perf_counter()
         names = self.class_names | {REGION_ID: REGION_LABEL}
         labels = tuple(names[int(class_id)] for class_id in found.class_ids)
-        mask_logits = self.shapes.of(mask_logits, labels, _on_grid(resize, found.boxes, mask_logits))
+        mask_logits = self.shapes.of(mask_logits, labels, resize.boxes_in_cells(found.boxes, mask_logits.shape[-1]))
         end = perf_counter()
         return Segmentation(
             detections=found,
@@ -227,7 +233,7 @@ class AutoSegmenter:
             return *self.segmenter.no_masks()[:2], resize
         embedding = self._embed(scan.pixels, resize)
         mask_logits, ious, _ = self.segmenter.decode(embedding, boxes=boxes, points=points, point_labels=point_labels)
-        on_grid = _on_grid(resize, boxes, mask_logits)
+        on_grid = resize.boxes_in_cells(boxes, mask_logits.shape[-1])
         mask_logits = self.shapes.of(mask_logits, labels, on_grid)
         if points is not None:
             cells = mask_logits.shape[-1] / resize.size
@@ -267,18 +273,13 @@ class AutoSegmenter:
 
     def _named(self, labels: Sequence[str], count: int) -> np.ndarray:
         """int64 (count,): the class ids of a person's boxes, by their names."""
-        ids = {name: class_id for class_id, name in self.class_names.items()} | {REGION_LABEL: REGION_ID}
+        ids = self.label_ids
         for label in labels:
             if label not in ids:
                 raise InputError("labels", f"{label!r} is not a class of these weights", ", ".join(ids))
         if len(labels) != count:
             raise InputError("labels", f"{len(labels)} for {count} boxes", "one a box")
         return np.array([ids[label] for label in labels], np.int64)
-
-
-def _on_grid(resize: Resize, boxes: np.ndarray, mask_logits: np.ndarray) -> np.ndarray:
-    """Boxes float32 (N, 4), xyxy in pixels of the image, in cells of the masks' grid."""
-    return resize.boxes(boxes) * (mask_logits.shape[-1] / resize.size)
 
 
 def _scan(image: Scan | np.ndarray | Image.Image | str | Path) -> Scan:

@@ -17,7 +17,7 @@ from pipeline.auto_segmenter import AutoSegmenter
 from pipeline.edits import Edit
 from pipeline.errors import InputError
 from pipeline.geometry import Resize, xywh_to_xyxy
-from pipeline.results import REGION_ID, REGION_LABEL, Clicks, Detections, Segmentation, Timings
+from pipeline.results import REGION_LABEL, Clicks, Detections, Segmentation, Timings
 from pipeline.scan import Scan
 from pipeline.segmenter import PAD
 
@@ -182,7 +182,7 @@ def _with(found: Segmentation, index: int, box: np.ndarray, class_id: int, label
 
 
 def _class(segmenter: AutoSegmenter, label: str) -> tuple[int, str]:
-    ids = {name: class_id for class_id, name in segmenter.class_names.items()} | {REGION_LABEL: REGION_ID}
+    ids = segmenter.label_ids
     if label not in ids:
         raise InputError("label", f"{label!r} is not a class of these weights", ", ".join(ids))
     return ids[label], label

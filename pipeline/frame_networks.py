@@ -28,7 +28,7 @@ class FrameNetworks:
     Parameters
     ----------
     detector, segmenter
-        Opened with one thread each, unless `threads` is 1.
+        Opened with one thread each, unless `threads` is 1. Of the segmenter only the encoder runs here.
     threads
         Frames at a time.
     """

@@ -112,6 +112,10 @@ class Resize:
         """float32 (N, 4) xyxy in original pixels -> xyxy in input pixels."""
         return (_pairs(boxes) * self.scale + self.content[:2]).reshape(-1, 4).astype(np.float32)
 
+    def boxes_in_cells(self, boxes: np.ndarray, grid: int) -> np.ndarray:
+        """float32 (N, 4) xyxy in original pixels -> xyxy in cells of a mask's grid, `grid` x `grid` over the input."""
+        return self.boxes(boxes) * (grid / self.size)
+
     def points(self, points: np.ndarray) -> np.ndarray:
         """float32 (..., 2), (x, y) in original pixels -> input pixels."""
         return (np.asarray(points, np.float64) * self.scale + self.content[:2]).astype(np.float32)

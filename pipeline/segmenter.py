@@ -75,7 +75,7 @@ class Segmenter:
     @classmethod
     def from_release(cls, release: Release, precision: str = "int8", threads: int | None = None) -> Segmenter:
         prompts, found = ["point_coords", "point_labels"], ["mask_logits", "iou", "object_score"]
-        encoder = open_graph(release, "image_encoder", precision, threads, inputs=["image"], outputs=_FEATURES)
+        encoder = open_encoder(release, precision, threads)
         names = {"inputs": [*_FEATURES, *prompts], "outputs": found, "optional_outputs": ["mask_token"]}
         decoder = open_graph(release, "mask_decoder", precision, threads, **names)
         return cls(encoder, decoder, release.config)
@@ -173,6 +173,11 @@ class Segmenter:
         """What `decode` gives for no prompt at all."""
         none = np.zeros(0, np.float32)
         return np.zeros((0, self.mask_size, self.mask_size), np.float32), none, none
+
+
+def open_encoder(release: Release, precision: str, threads: int | None = None) -> onnxruntime.InferenceSession:
+    """The image encoder alone, as `Segmenter` takes it."""
+    return open_graph(release, "image_encoder", precision, threads, inputs=["image"], outputs=_FEATURES)
 
 
 def plan_input(settings: dict, width: int, height: int, boxes: np.ndarray | None = None) -> Resize:

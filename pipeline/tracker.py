@@ -187,7 +187,7 @@ class Tracker:
 
     def _shaped(self, logits: np.ndarray, tube: Tube, frame: int, window: Resize) -> np.ndarray:
         """Mask logits (G, G) of a frame, as the class of their tube has them."""
-        box = window.boxes(tube.box(frame)[None]) * (len(logits) / window.size)
+        box = window.boxes_in_cells(tube.box(frame)[None], len(logits))
         return self.segmenter.shapes.of(logits[None], [self._label(tube)], box)[0]
 
     def _of_another_kind(self, tube: Tube, view: View) -> bool:

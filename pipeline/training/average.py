@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import shutil
-import sys
 from pathlib import Path
 
 import torch
@@ -18,7 +16,7 @@ from hub.files import replace_file
 from hub.revision import git_revision, machine_name
 from pipeline.errors import InputError
 from pipeline.training.progress import read_weights, save_weights
-from pipeline.training.record import read_record
+from pipeline.training.record import own_command, read_record
 
 
 def mean_of(files: list[Path]) -> dict[str, torch.Tensor]:
@@ -40,8 +38,7 @@ def _record(files: list[Path]) -> list[dict]:
     for run in (run for file in files for run in read_record(file.with_suffix(".json"))):
         if run not in runs:
             runs.append(run)
-    command = shlex.join(["python", "-m", "pipeline", *sys.argv[1:]])
-    own = {"command": command, "seed": None, "revision": git_revision(), "data": None, "init": None}
+    own = {"command": own_command(), "seed": None, "revision": git_revision(), "data": None, "init": None}
     return [*runs, own | {"machine": machine_name(), "minutes": 0.0, "samples": 0}]
 
 

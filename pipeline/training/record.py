@@ -35,7 +35,7 @@ class Record:
         self.runs = read_record(before) if before else []
         self.runs.append(
             {
-                "command": shlex.join(["python", "-m", "pipeline", *sys.argv[1:]]),
+                "command": own_command(),
                 "seed": arguments.seed,
                 "revision": git_revision(),
                 "data": _digest(*sorted(arguments.data.glob("*.json"))),
@@ -48,6 +48,11 @@ class Record:
         self.runs[-1] |= {"minutes": round(minutes, 1), "samples": samples}
         with replace_file(self.path) as file:
             file.write(json.dumps(self.runs, indent=2) + "\n")
+
+
+def own_command() -> str:
+    """This run's command line, as one would type it."""
+    return shlex.join(["python", "-m", "pipeline", *sys.argv[1:]])
 
 
 def read_record(path: Path) -> list[dict]:
