@@ -55,23 +55,30 @@ MEMORY_GRAPHS = ("memory_attention", "memory_encoder")
 NMS_IOU = 0.6
 #: What the graph drops at once; the thresholds that count are config.json's.
 SCORE_FLOOR = 0.05
+#: IoU from which a box of the same class has a say in where the surest lies. Chosen on val: eval/results/weights.md.
+SAME_IOU = 0.8
+#: Boxes a class that the graph gives.
+_MOST_OF_A_CLASS = 100
 #: Hiera's position map, and in front of a slash what it is made of.
 POSITION = "position"
 #: Smaller weights stay float32: they cost nothing.
 _HALF_FROM = 1024
 
-# Each anchor votes for its best class alone, then the surer box of a class wins; the surest come first.
+# Each anchor counts for its best class alone, then the surer box of a class wins; the surest come first. Then each
+# becomes the mean of its class's boxes that show the same, weighted by score (box voting, Gidaris and Komodakis 2015).
+# Sums are Sum, not Add, and a least of 0 is Max, not Relu, which the quantizer would round to int8.
 _NMS = """
 <ir_version: 8, opset_import: ["" : {opset}]>
 nms (float[1, A, 4] all_boxes, float[1, A, C] all_scores)
   => (float[N, 4] boxes, float[N] scores, int64[N] class_index)
-<int64[1] most = {{300}}, float[1] iou = {{{iou}}}, float[1] floor = {{{floor}}}, float zero = {{0.0}},
- int64[1] first_axis = {{0}}, int64 class_column = {{1}}, int64 box_column = {{2}}>
+<int64[1] most = {{{most}}}, float[1] iou = {{{iou}}}, float[1] floor = {{{floor}}}, float zero = {{0.0}},
+ float same_iou = {{{same_iou}}}, int64[1] first_axis = {{0}}, int64[1] second_axis = {{1}},
+ int64 class_column = {{1}}, int64 box_column = {{2}}>
 {{
   best = ReduceMax <axes = [2], keepdims = 1> (all_scores)
   is_best = Equal (all_scores, best)
-  votes = Where (is_best, all_scores, zero)
-  by_class = Transpose <perm = [0, 2, 1]> (votes)
+  of_best = Where (is_best, all_scores, zero)
+  by_class = Transpose <perm = [0, 2, 1]> (of_best)
   kept = NonMaxSuppression (all_boxes, by_class, most, iou, floor)
   kept_scores = GatherND (by_class, kept)
   count = Shape (kept_scores)
@@ -80,7 +87,33 @@ nms (float[1, A, 4] all_boxes, float[1, A, C] all_scores)
   class_index = Gather <axis = 1> (ordered, class_column)
   box_index = Gather <axis = 1> (ordered, box_column)
   flat_boxes = Squeeze (all_boxes, first_axis)
-  boxes = Gather (flat_boxes, box_index)
+  surest = Gather (flat_boxes, box_index)
+
+  near, far = Split <axis = 1> (flat_boxes)
+  surest_near_row, surest_far_row = Split <axis = 1> (surest)
+  surest_near = Unsqueeze (surest_near_row, second_axis)
+  surest_far = Unsqueeze (surest_far_row, second_axis)
+  first = Max (surest_near, near)
+  last = Min (surest_far, far)
+  reach = Sub (last, first)
+  inner = Max (reach, zero)
+  shared = ReduceProd <axes = [2], keepdims = 0> (inner)
+  sides = Sub (far, near)
+  area = ReduceProd <axes = [1], keepdims = 0> (sides)
+  surest_sides = Sub (surest_far, surest_near)
+  surest_area = ReduceProd <axes = [2], keepdims = 0> (surest_sides)
+  areas = Sum (area, surest_area)
+  union = Sub (areas, shared)
+  needed = Mul (union, same_iou)
+  is_same = GreaterOrEqual (shared, needed)
+
+  flat_scores = Squeeze (all_scores, first_axis)
+  scores_by_class = Transpose <perm = [1, 0]> (flat_scores)
+  own_scores = Gather (scores_by_class, class_index)
+  votes = Where (is_same, own_scores, zero)
+  all_votes = ReduceSum <keepdims = 1> (votes, second_axis)
+  weights = Div (votes, all_votes)
+  boxes = MatMul (weights, flat_boxes)
 }}
 """
 
@@ -92,7 +125,8 @@ def detector_onnx(detector: nn.Module, size: int, nms_iou: float = NMS_IOU) -> o
     """
     image = _noise(size)
     found = trace(DetectorGraph(detector, size), {"image": image}, ("all_boxes", "all_scores"), optimize=True)
-    nms = onnx.parser.parse_model(_NMS.format(opset=OPSET, iou=nms_iou, floor=SCORE_FLOOR))
+    numbers = {"most": _MOST_OF_A_CLASS, "iou": nms_iou, "floor": SCORE_FLOOR, "same_iou": SAME_IOU}
+    nms = onnx.parser.parse_model(_NMS.format(opset=OPSET, **numbers))
     nms.ir_version = found.ir_version
     merged = onnx.compose.merge_models(found, nms, [(name, name) for name in ("all_boxes", "all_scores")])
     del merged.opset_import[1:]  # merging listed the one opset twice, which the quantizer refuses
