@@ -1,9 +1,10 @@
-"""Pick each class's least score on val: the one whose boxes cover the truth best and find least in empty images.
+"""Pick each class's least score on val: what covers the truth best, with few enough boxes in empty images.
 
 A rule is a threshold, and a share of the surest score of the class in the image. Its value is the mean IoU of the union
-of found boxes with the union of true boxes over images with truth, less half of the boxes found in an image without,
-less half of those found in an image of another class's source (or another share, `--false-positive`). Boxes that the
-release itself drops, since the image is of another kind (`pipeline.scope`), count for nothing.
+of found boxes with the union of true boxes over images with truth, less what its false boxes cost: those in an image of
+its source without any truth, and those in an image of another source. The cost is the same for all classes, and the
+lowest with which an empty image holds at most `--false-boxes`, the mean over the sources that have such images. Boxes
+that the release itself drops, since the image is of another kind (`pipeline.scope`), count for nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,9 @@ _GRID = 128
 #: From 0.1: what is less sure than that is mostly wrong, and no source here has the empty images that would tell.
 _THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(2, 15))
 _SHARES = (0.0, 0.5, 0.7, 0.8, 0.9, 1.0)
-_FALSE_POSITIVE = 0.5
+#: Of a false box, in IoU of an image.
+_COSTS = tuple(round(0.05 * step, 2) for step in range(2, 21))
+_FALSE_BOXES = 0.1
 
 
 def covered(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -52,28 +55,77 @@ class Look:
         return self.found[self.found.class_ids == class_id]
 
 
-def best_rule(
+@dataclass(frozen=True)
+class Rule:
+    """A least score of a class, and what it gives.
+
+    Attributes
+    ----------
+    threshold : 0..1
+    share : of the surest score of the class in the image, 0..1
+    overlap : mean IoU of found with true boxes, over images with truth
+    false_boxes : boxes an image of the own source without truth, plus boxes an image of other sources
+    """
+
+    threshold: float
+    share: float
+    overlap: float
+    false_boxes: float
+
+    def kept(self, found: Detections) -> np.ndarray:
+        """Boxes (N, 4) of one class that reach the least score."""
+        return found.boxes[found.scores >= max(self.threshold, self.share * found.scores.max(initial=0))]
+
+
+def rules_of(
     class_id: int,
     own: list[Look],
     others: list[Look],
     thresholds: tuple[float, ...] = _THRESHOLDS,
     shares: tuple[float, ...] = _SHARES,
-    false_positive: float = _FALSE_POSITIVE,
-) -> tuple[float, float, float]:
-    """(threshold, share of the best, value) for a class, from images of its own source and of others."""
-    values = {}
+) -> list[Rule]:
+    """Every rule for a class, tried on images of its own source and of others."""
+    rules = []
     for threshold, share in itertools.product(thresholds, shares):
-
-        def kept(look: Look, threshold=threshold, share=share) -> np.ndarray:
-            found = look.of(class_id)
-            return found.boxes[found.scores >= max(threshold, share * found.scores.max(initial=0))]
-
-        overlaps = [overlap(look, kept(look)) for look in own if len(look.true)]
-        false = [[len(kept(look)) for look in looks] for looks in ([x for x in own if not len(x.true)], others)]
+        rule = Rule(threshold, share, 0.0, 0.0)
+        overlaps = [overlap(look, rule.kept(look.of(class_id))) for look in own if len(look.true)]
+        false = [[len(rule.kept(look.of(class_id))) for look in looks] for looks in (_empty(own), others)]
         cost = sum(float(np.mean(counts or [0])) for counts in false)
-        values[threshold, share] = float(np.mean(overlaps or [0])) - false_positive * cost
-    best = max(values, key=values.get)
-    return *best, values[best]
+        rules.append(replace(rule, overlap=float(np.mean(overlaps or [0])), false_boxes=cost))
+    return rules
+
+
+def best_rule(rules: list[Rule], cost: float) -> Rule:
+    """The rule of most value where a false box costs `cost`; of equal ones the first."""
+    return max(rules, key=lambda rule: rule.overlap - cost * rule.false_boxes)
+
+
+def false_boxes(looks: dict[int, list[Look]], rules: dict[int, Rule]) -> float:
+    """Boxes of any class an image without truth, the mean over the sources (by their class's id) that have such."""
+    means = [
+        np.mean([sum(len(rule.kept(look.of(class_id))) for class_id, rule in rules.items()) for look in _empty(own)])
+        for own in looks.values()
+        if _empty(own)
+    ]
+    return float(np.mean(means or [0]))
+
+
+def choose(looks: dict[int, list[Look]], most: float) -> tuple[dict[int, Rule], float]:
+    """A rule for each class, and what a false box costs: the least with which at most `most` are in an empty image, or
+    the highest where none is enough. `looks` are those of a class's source, by the class's id."""
+    tried = {
+        class_id: rules_of(class_id, own, [look for other, of in looks.items() if other != class_id for look in of])
+        for class_id, own in looks.items()
+    }
+    for cost in _COSTS:
+        chosen = {class_id: best_rule(rules, cost) for class_id, rules in tried.items()}
+        if false_boxes(looks, chosen) <= most:
+            break
+    return chosen, cost
+
+
+def _empty(looks: list[Look]) -> list[Look]:
+    return [look for look in looks if not len(look.true)]
 
 
 def overlap(look: Look, boxes: np.ndarray) -> float:
@@ -109,8 +161,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder that holds the data sets")
     parser.add_argument("--weights", default="embedded", help="'embedded', a release folder, or user/repo@revision")
     parser.add_argument("--precision", default="int8")
-    text = "what a false box costs, in IoU of an image (default %(default)s)"
-    parser.add_argument("--false-positive", type=float, default=_FALSE_POSITIVE, metavar="COST", help=text)
+    text = "boxes that an image without truth may hold on average (default %(default)s)"
+    parser.add_argument("--false-boxes", type=float, default=_FALSE_BOXES, metavar="MOST", help=text)
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take every N-th image, for a quick look")
     parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
 
@@ -119,13 +171,14 @@ def run(arguments: argparse.Namespace) -> int:
     segment = AutoSegmenter.from_release(arguments.weights, arguments.precision, arguments.threads)
     ids = {name: number for number, name in segment.class_names.items()}
     sources = read_sources(arguments.data, tuple(ids))
-    looks = {source.classes[0]: look_at(segment, source, "val", arguments.every) for source in sources}
-    thresholds, shares = {}, {}
-    for label, own in looks.items():
-        others = [look for other, of in looks.items() if other != label for look in of]
-        thresholds[label], shares[label], value = best_rule(
-            ids[label], own, others, false_positive=arguments.false_positive
-        )
-        print(f"{label:16} {thresholds[label]:.2f}  of the best {shares[label]:.2f}  value {value:.3f}", flush=True)
+    looks = {ids[source.classes[0]]: look_at(segment, source, "val", arguments.every) for source in sources}
+    rules, cost = choose(looks, arguments.false_boxes)
+    for class_id, rule in rules.items():
+        name, reached = segment.class_names[class_id], f"IoU {rule.overlap:.3f}  false boxes {rule.false_boxes:.3f}"
+        print(f"{name:16} {rule.threshold:.2f}  of the best {rule.share:.2f}  {reached}")
+    print(f"a false box costs {cost:.2f}; an empty image holds {false_boxes(looks, rules):.3f}")
+    names = {segment.class_names[class_id]: rule for class_id, rule in rules.items()}
+    thresholds = {name: rule.threshold for name, rule in names.items()}
+    shares = {name: rule.share for name, rule in names.items()}
     print(json.dumps({"class_thresholds": thresholds, "class_best_shares": shares}))
     return 0

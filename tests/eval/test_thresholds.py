@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("scipy")
 
-from eval.thresholds import Look, best_rule, covered
+from eval.thresholds import Look, Rule, best_rule, choose, covered, false_boxes, rules_of
 from pipeline.results import Detections
 
 pytestmark = pytest.mark.training
@@ -39,7 +39,27 @@ def look(found: list, scores: list, true: list, class_id: int = 1) -> Look:
     ],
 )
 def test_best_rule(own, others, expected):
-    assert best_rule(1, own, others, (0.2, 0.4, 0.6), (0.0, 0.8)) == pytest.approx(expected)
+    best = best_rule(rules_of(1, own, others, (0.2, 0.4, 0.6), (0.0, 0.8)), 0.5)
+    assert (best.threshold, best.share, best.overlap) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("most", "threshold", "held"), [(0.0, 0.55, 0.0), (0.1, 0.55, 0.0), (0.5, 0.35, 0.5), (1.0, 0.1, 1.0)]
+)
+def test_the_cheapest_cost_that_keeps_to_the_limit(most, threshold, held):
+    unsure = [look([RIGHT], [score], [RIGHT]) for score in (0.33, 0.53, 0.53, 0.73, 0.73)]
+    looks = {1: [*unsure, look([WRONG], [0.32], []), look([WRONG], [0.5], [])]}
+    rules, _ = choose(looks, most)
+    assert rules[1].threshold == threshold
+    assert false_boxes(looks, rules) == held
+
+
+def test_boxes_of_all_classes_are_false_in_an_empty_image_and_sources_count_alike():
+    empty = look([RIGHT, WRONG], [0.9, 0.8], [])
+    strange = look([RIGHT], [0.9], [], class_id=2)
+    looks = {1: [empty, look([], [], [])], 2: [strange], 3: [look([RIGHT], [0.9], [RIGHT], 3)]}
+    rules = {class_id: Rule(0.5, 0.0, 0.0, 0.0) for class_id in looks}
+    assert false_boxes(looks, rules) == (1.0 + 1.0) / 2
 
 
 def test_covered_cells():
