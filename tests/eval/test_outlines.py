@@ -36,30 +36,31 @@ BOX = [10, 22, 50, 46]
 def test_too_wide_outlines_go_further_in():
     """Two lobes, which no other shape helps."""
     logits, truth = (np.maximum(ellipse(20, 40, 10, 8, side), ellipse(42, 28, 7, 14, side)) for side in (SIDE, 256))
-    chosen, before, after = choose("polyp", [asked(logits + 0.75, truth, [10, 14, 49, 48])] * 2)
+    chosen, before, after = choose("polyp", *[asked(logits + 0.75, truth, [10, 14, 49, 48])] * 2)
     assert chosen == Shapes(offsets={"polyp": -0.75})
     assert before < 0.95 and after > 0.99
 
 
 def test_a_bitten_ellipse_becomes_whole():
     bitten = np.where(ellipse(50, 34, 9, 6) > 0, -2, ellipse(30, 34, 20, 12)).astype(np.float32)
-    chosen, before, after = choose("polyp", [asked(bitten, TRUE, BOX)])
+    chosen, before, after = choose("polyp", *[asked(bitten, TRUE, BOX)] * 2)
     assert chosen.outlines and after > before + 0.03
 
 
-def test_boxes_count_that_are_right():
+def test_both_kinds_of_boxes_count_and_the_own_ones_more():
     """Loose boxes say little of an ellipse, true ones much: one weight has to serve both."""
-    shifted = [14, 26, 54, 50]
     logits = ellipse(30, 34, 18, 14)
-    alone, *_ = choose("polyp", [asked(logits, TRUE, BOX)])
-    both, *_ = choose("polyp", [asked(logits, TRUE, BOX), asked(logits, TRUE, shifted)])
-    assert alone.ellipses["polyp"] > both.ellipses.get("polyp", 0)
+    good, loose = asked(logits, TRUE, BOX), asked(logits, TRUE, [13, 25, 53, 49])
+    weights = [
+        choose("polyp", *kinds)[0].ellipses.get("polyp", 0) for kinds in ((good, good), (good, loose), (loose, good))
+    ]
+    assert weights[0] > weights[1] > weights[2]
 
 
 def test_nothing_is_chosen_where_nothing_helps():
     good = ellipse(30, 34, 20, 12)
-    assert choose("polyp", [asked(good, in_shape(TRUE, None), BOX)])[0] == Shapes()
-    assert choose("polyp", [Asked()])[0] == Shapes()
+    assert choose("polyp", *[asked(good, in_shape(TRUE, None), BOX)] * 2)[0] == Shapes()
+    assert choose("polyp", Asked(), Asked())[0] == Shapes()
 
 
 def test_the_release_is_asked_with_its_boxes_and_the_true_ones(monkeypatch):
