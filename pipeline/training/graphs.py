@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.training.channel_levels import even_channels
 from pipeline.training.segmenter_parts import MEAN, STD
 
 
@@ -35,7 +36,7 @@ class DetectorGraph(nn.Module):
         self.detector = detector
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        found = self.detector(image.permute(0, 3, 1, 2).float() * (1 / 255))
+        found = self.detector(even_channels(image.permute(0, 3, 1, 2)))
         return found if torch.is_tensor(found[0]) else found[0]  # super-gradients returns less while it is traced
 
 

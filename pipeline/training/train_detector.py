@@ -21,6 +21,7 @@ from torch.utils.data import IterableDataset
 from pipeline.datasets.prepare import CANVAS
 from pipeline.errors import InputError
 from pipeline.training.architectures import build_detector
+from pipeline.training.channel_levels import even_channels
 from pipeline.training.collage import Collage
 from pipeline.training.detection_metrics import evaluate_boxes
 from pipeline.training.fit import Objective, add_fit_arguments, add_image_arguments, fit, read_splits, start
@@ -74,7 +75,7 @@ def detect_all(
     found = []
     for image in images:
         pixels = cv2.resize(image.pixels(), (size, size), interpolation=cv2.INTER_AREA)
-        batch = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(device).float() / 255
+        batch = even_channels(torch.from_numpy(pixels).permute(2, 0, 1)[None].to(device))
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             boxes, scores = model(batch)[0]
         boxes, scores = boxes[0].float().cpu().numpy(), scores[0].float().cpu().numpy()
@@ -111,8 +112,9 @@ def train(arguments: argparse.Namespace) -> None:
 
     def losses_of(batch: tuple[torch.Tensor, ...]) -> dict[str, torch.Tensor]:
         images, targets, regions = batch
+        images = even_channels(images)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            outputs = model(images.float() / 255)
+            outputs = model(images)
             painted = model.get_submodule(HEAD)(finest.pop()) if arguments.mask_loss else None
         loss, parts = loss_of(raw_predictions(outputs), targets)
         losses = dict(zip(("loss_class", "loss_iou", "loss_dfl"), parts[:3], strict=True))
@@ -131,7 +133,7 @@ def train(arguments: argparse.Namespace) -> None:
             return {name: value for name, value in state.items() if not name.startswith(HEAD)}
         side = arguments.size
         canvases = [cv2.resize(image.pixels(), (side, side), interpolation=cv2.INTER_AREA) for image in val_images[::8]]
-        batch = torch.from_numpy(np.stack(canvases)).permute(0, 3, 1, 2) / 255
+        batch = even_channels(torch.from_numpy(np.stack(canvases)).permute(0, 3, 1, 2))
         return ordinary_weights(_like(model, state).cpu().eval(), len(classes), batch.split(8))
 
     collage = Collage(train_split, arguments.size, arguments.empty_share, arguments.mosaic, arguments.copy_paste)
