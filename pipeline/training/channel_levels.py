@@ -1,7 +1,7 @@
 """The levels of a colour image's channels, made even before the detector looks: inside its graph, and in its training.
 
-The channels of a brain MRI are sequences, each with a scale of its own; the light of an endoscope has a tint. Grey images
-stay as they are.
+The channels of a brain MRI are sequences, each with a scale of its own; the light of an endoscope has a tint. Grey
+images stay as they are.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from pipeline.geometry import Resize, box_iou
 from pipeline.scan import read_scan
 from pipeline.training import export
 from pipeline.training.architectures import build_detector, build_segmenter
+from pipeline.training.channel_levels import even_channels
 from pipeline.training.config import RELEASE_CONFIG
 from pipeline.training.graphs import MEAN, STD
 from pipeline.training.progress import load_weights, read_weights
@@ -57,7 +58,7 @@ class Pair:
     @torch.no_grad()
     def torch_boxes(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """All anchors' boxes (A, 4) and scores (A, 7) of a uint8 (640, 640, 3) image."""
-        boxes, scores = self.detector(torch.from_numpy(image)[None].permute(0, 3, 1, 2) / 255)[0]
+        boxes, scores = self.detector(even_channels(torch.from_numpy(image)[None].permute(0, 3, 1, 2)))[0]
         return boxes[0].numpy(), scores[0].numpy()
 
     @torch.no_grad()
