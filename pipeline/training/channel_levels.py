@@ -21,4 +21,5 @@ def even_channels(images: torch.Tensor) -> torch.Tensor:
     white = some.topk(max(1, int(_WHITE_SHARE * some.shape[-1])), dim=-1).values[..., -1:].unsqueeze(-1)
     gain = (255.0 / white.clamp(min=1.0)).clamp(1.0, _MOST)
     differ = (images - images[:, :1]).abs().amax((1, 2, 3), keepdim=True) > 0
-    return (images * torch.where(differ, gain, 1.0)).clamp(max=255.0) / 255.0
+    # as a factor, which the exported graph holds in its first convolution
+    return (images * torch.where(differ, gain, 1.0)).clamp(max=255.0) * (1 / 255)

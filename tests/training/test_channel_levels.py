@@ -43,7 +43,7 @@ def test_levels(tops, whites, dtype):
 def test_a_grey_image_is_untouched_to_the_bit_and_a_neighbour_in_the_batch_changes_nothing():
     grey, colour = channels(90, 90, 90), channels(200, 100, 50)
     both = even_channels(torch.cat([grey, colour]))
-    assert torch.equal(both[:1], grey.float() / 255)
+    assert torch.equal(both[:1], grey.float() * (1 / 255))
     assert torch.equal(both[1:], even_channels(colour))
 
 
