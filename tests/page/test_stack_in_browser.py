@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from gradio_client import handle_file
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from tests.page.conftest import Visit
 
@@ -124,12 +124,13 @@ def test_frames_as_files_and_what_is_no_stack(desk, files, tmp_path):
     desk.check()
 
 
-def test_cancel_stops_it_and_the_next_one_runs(desk, tmp_path):
-    page = desk.page
-    desk.open_tab(TAB)
-    page.locator("#stack-examples button").nth(2).click()  # thirty frames
+def test_cancel_stops_it_and_the_next_one_runs(desk, files, tmp_path):
+    page, long = desk.page, tmp_path / "long.gif"
+    with Image.open(files["heart video"]) as video:
+        first, *others = [frame.copy() for frame in ImageSequence.Iterator(video)] * 60
+    first.save(long, save_all=True, append_images=others)  # some ten seconds, so that cancelling comes in time
+    open_stack(desk, long)
     page.locator("#stack-status").get_by_text("left").wait_for(timeout=120_000)
-    page.screenshot(path=tmp_path / "progress.png")
     page.locator("#cancel").click()
     page.get_by_text("Cancelled.").wait_for(timeout=30_000)
     assert not page.locator("#cancel").is_visible()

@@ -22,7 +22,7 @@ from hub import Release
 from hub.release import write_manifest
 from pipeline import AutoSegmenter
 from pipeline.errors import InputError
-from pipeline.geometry import Resize
+from pipeline.geometry import Resize, box_iou
 from pipeline.training import quantize
 from pipeline.training import quantize_graph as quantize_graph_module
 from pipeline.training.calibration import Calibration
@@ -231,7 +231,7 @@ def test_half_precision_needs_no_images_and_stays_close(release, tmp_path, phant
     sure = int((proposed[0].scores > 0.5).sum())  # the edges of weaker ones may lie anywhere
     assert sure == 2
     np.testing.assert_allclose(proposed[1].scores[:sure], proposed[0].scores[:sure], atol=0.01)
-    np.testing.assert_allclose(proposed[1].boxes[:sure], proposed[0].boxes[:sure], atol=1)
+    assert np.diag(box_iou(proposed[1].boxes[:sure], proposed[0].boxes[:sure])).min() > 0.98
 
 
 def test_int8_without_images_to_calibrate_on_is_refused(exported):
