@@ -69,8 +69,8 @@ class Rule:
 
     threshold: float
     share: float
-    overlap: float
-    false_boxes: float
+    overlap: float = 0.0
+    false_boxes: float = 0.0
 
     def kept(self, found: Detections) -> np.ndarray:
         """Boxes (N, 4) of one class that reach the least score."""
@@ -85,11 +85,12 @@ def rules_of(
     shares: tuple[float, ...] = _SHARES,
 ) -> list[Rule]:
     """Every rule for a class, tried on images of its own source and of others."""
+    right = [(look, look.of(class_id)) for look in own if len(look.true)]
+    wrong = [[look.of(class_id) for look in looks] for looks in (_empty(own), others)]
     rules = []
-    for threshold, share in itertools.product(thresholds, shares):
-        rule = Rule(threshold, share, 0.0, 0.0)
-        overlaps = [overlap(look, rule.kept(look.of(class_id))) for look in own if len(look.true)]
-        false = [[len(rule.kept(look.of(class_id))) for look in looks] for looks in (_empty(own), others)]
+    for rule in itertools.starmap(Rule, itertools.product(thresholds, shares)):
+        overlaps = [overlap(look, rule.kept(found)) for look, found in right]
+        false = [[len(rule.kept(found)) for found in of_some] for of_some in wrong]
         cost = sum(float(np.mean(counts or [0])) for counts in false)
         rules.append(replace(rule, overlap=float(np.mean(overlaps or [0])), false_boxes=cost))
     return rules
@@ -103,9 +104,9 @@ def best_rule(rules: list[Rule], cost: float) -> Rule:
 def false_boxes(looks: dict[int, list[Look]], rules: dict[int, Rule]) -> float:
     """Boxes of any class an image without truth, the mean over the sources (by their class's id) that have such."""
     means = [
-        np.mean([sum(len(rule.kept(look.of(class_id))) for class_id, rule in rules.items()) for look in _empty(own)])
-        for own in looks.values()
-        if _empty(own)
+        np.mean([sum(len(rule.kept(look.of(class_id))) for class_id, rule in rules.items()) for look in empty])
+        for empty in map(_empty, looks.values())
+        if empty
     ]
     return float(np.mean(means or [0]))
 
