@@ -66,14 +66,14 @@ _HALF_FROM = 1024
 
 # Each anchor counts for its best class alone, then the surer box of a class wins; the surest come first. Then each
 # becomes the mean of its class's boxes that show the same, weighted by score (box voting, Gidaris and Komodakis 2015).
-# Sums are Sum, not Add, and a least of 0 is Max, not Relu, which the quantizer would round to int8.
+# Overlaps have the anchors for their last axis, as onnxruntime is slow where that has two entries.
 _NMS = """
 <ir_version: 8, opset_import: ["" : {opset}]>
 nms (float[1, A, 4] all_boxes, float[1, A, C] all_scores)
   => (float[N, 4] boxes, float[N] scores, int64[N] class_index)
 <int64[1] most = {{{most}}}, float[1] iou = {{{iou}}}, float[1] floor = {{{floor}}}, float zero = {{0.0}},
  float same_iou = {{{same_iou}}}, int64[1] first_axis = {{0}}, int64[1] second_axis = {{1}},
- int64 class_column = {{1}}, int64 box_column = {{2}}>
+ int64[1] third_axis = {{2}}, int64 class_column = {{1}}, int64 box_column = {{2}}>
 {{
   best = ReduceMax <axes = [2], keepdims = 1> (all_scores)
   is_best = Equal (all_scores, best)
@@ -89,20 +89,24 @@ nms (float[1, A, 4] all_boxes, float[1, A, C] all_scores)
   flat_boxes = Squeeze (all_boxes, first_axis)
   surest = Gather (flat_boxes, box_index)
 
-  near, far = Split <axis = 1> (flat_boxes)
-  surest_near_row, surest_far_row = Split <axis = 1> (surest)
-  surest_near = Unsqueeze (surest_near_row, second_axis)
-  surest_far = Unsqueeze (surest_far_row, second_axis)
+  ends = Transpose <perm = [1, 0]> (flat_boxes)
+  near_row, far_row = Split <axis = 0> (ends)
+  near = Unsqueeze (near_row, second_axis)
+  far = Unsqueeze (far_row, second_axis)
+  surest_ends = Transpose <perm = [1, 0]> (surest)
+  surest_near_row, surest_far_row = Split <axis = 0> (surest_ends)
+  surest_near = Unsqueeze (surest_near_row, third_axis)
+  surest_far = Unsqueeze (surest_far_row, third_axis)
   first = Max (surest_near, near)
   last = Min (surest_far, far)
   reach = Sub (last, first)
   inner = Max (reach, zero)
-  shared = ReduceProd <axes = [2], keepdims = 0> (inner)
+  shared = ReduceProd <axes = [0], keepdims = 0> (inner)
   sides = Sub (far, near)
-  area = ReduceProd <axes = [1], keepdims = 0> (sides)
+  area = ReduceProd <axes = [0], keepdims = 0> (sides)
   surest_sides = Sub (surest_far, surest_near)
-  surest_area = ReduceProd <axes = [2], keepdims = 0> (surest_sides)
-  areas = Sum (area, surest_area)
+  surest_area = ReduceProd <axes = [0], keepdims = 0> (surest_sides)
+  areas = Add (area, surest_area)
   union = Sub (areas, shared)
   needed = Mul (union, same_iou)
   is_same = GreaterOrEqual (shared, needed)
@@ -128,6 +132,8 @@ def detector_onnx(detector: nn.Module, size: int, nms_iou: float = NMS_IOU) -> o
     numbers = {"most": _MOST_OF_A_CLASS, "iou": nms_iou, "floor": SCORE_FLOOR, "same_iou": SAME_IOU}
     nms = onnx.parser.parse_model(_NMS.format(opset=OPSET, **numbers))
     nms.ir_version = found.ir_version
+    for node in nms.graph.node:  # by its name, what is quantized and what stays float is told
+        node.name = f"/nms/{node.output[0]}"
     merged = onnx.compose.merge_models(found, nms, [(name, name) for name in ("all_boxes", "all_scores")])
     del merged.opset_import[1:]  # merging listed the one opset twice, which the quantizer refuses
     onnx.checker.check_model(merged)

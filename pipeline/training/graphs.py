@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.training.channel_levels import even_channels
+from pipeline.training.channel_levels import STEP, channel_gains
 from pipeline.training.segmenter_parts import MEAN, STD
 
 
@@ -36,8 +36,21 @@ class DetectorGraph(nn.Module):
         self.detector = detector
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        found = self.detector(even_channels(image.permute(0, 3, 1, 2)))
+        found = self.detector(_even_channels(image))
         return found if torch.is_tensor(found[0]) else found[0]  # super-gradients returns less while it is traced
+
+
+def _even_channels(image: Tensor) -> Tensor:
+    """`channel_levels.even_channels` of one image uint8 (1, S, S, 3) -> float32 (1, 3, S, S).
+
+    A row's pixels and channels are one axis: onnxruntime is slow where the last axis has three entries.
+    """
+    side = image.shape[1]
+    some = image[:, ::STEP, ::STEP].float().flatten(1, 2).transpose(1, 2)
+    gains = channel_gains(some).transpose(1, 2).repeat(1, 1, side)
+    even = (image.float().reshape(1, side, 3 * side) * gains).clamp(max=255.0)
+    # as a factor, which the exported graph holds in its first convolution
+    return even.reshape(1, side, side, 3).permute(0, 3, 1, 2) * (1 / 255)
 
 
 class EncoderGraph(nn.Module):

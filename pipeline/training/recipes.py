@@ -63,9 +63,9 @@ class Recipe:
 SCORES, MIXTURES = r"^/blocks\.\d+/MatMul$", r"^/blocks\.\d+/MatMul_1$"
 _PLACE = "the prompt's place: its sines tell neighbouring pixels apart"
 _PROMPT = {r"^/MatMul$": _PLACE}
-#: Where the image's levels are made even, the detector's bins become pixels, and its scores are made.
+#: Where an image's levels are made even, the detector's bins become pixels, its scores are made, its boxes are voted.
 _ENDS = {
-    r"^/(?!detector/)": "sums over an image, and what they make of its pixels",
+    r"^/(?!detector/)": "sums over an image, and what they make of its pixels; overlaps and votes of boxes",
     r"/heads/(?!.*(/stem/|_convs/))": "box regression turns bins into pixels, and class scores are thresholds",
 }
 
