@@ -46,12 +46,31 @@ def test_best_rule(own, others, expected):
 @pytest.mark.parametrize(
     ("most", "threshold", "held"), [(0.0, 0.55, 0.0), (0.1, 0.55, 0.0), (0.5, 0.35, 0.5), (1.0, 0.1, 1.0)]
 )
-def test_the_cheapest_cost_that_keeps_to_the_limit(most, threshold, held):
+def test_the_lowest_that_keeps_to_the_limit(most, threshold, held):
     unsure = [look([RIGHT], [score], [RIGHT]) for score in (0.33, 0.53, 0.53, 0.73, 0.73)]
     looks = {1: [*unsure, look([WRONG], [0.32], []), look([WRONG], [0.5], [])]}
-    rules, _ = choose(looks, most)
+    rules = choose(looks, most)
     assert rules[1].threshold == threshold
     assert false_boxes(looks, rules) == held
+
+
+@pytest.mark.parametrize(
+    ("most", "thresholds"),
+    [
+        pytest.param(0.2, (0.4, 0.4), id="too few for either"),
+        pytest.param(0.6, (0.1, 0.4), id="enough for either"),
+        pytest.param(0.8, (0.1, 0.1), id="enough for both"),
+    ],
+)
+def test_the_class_that_gains_most_goes_first(most, thresholds):
+    """Of each class one of three is unsure; to find it costs a false box in one of two empty images, or in both."""
+    unsure = {label: [look([RIGHT], [score], [RIGHT], label) for score in (0.38, 0.68, 0.68)] for label in (1, 2)}
+    looks = {
+        1: [*unsure[1], look([WRONG], [0.36], [], 1), look([], [], [], 1)],
+        2: [*unsure[2], look([WRONG], [0.36], [], 2), look([WRONG], [0.36], [], 2)],
+    }
+    rules = choose(looks, most)
+    assert tuple(rules[label].threshold for label in (1, 2)) == thresholds
 
 
 def test_boxes_of_all_classes_are_false_in_an_empty_image_and_sources_count_alike():
