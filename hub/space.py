@@ -15,18 +15,11 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 ROOT = Path(__file__).parents[1]
-#: What the page needs of the repository; the embedded weights stay behind.
+#: What the page needs of the repository; no release has a file of these kinds, so the weights stay behind.
 _FILES = ("app.py", "requirements.txt", "LICENSE")
 _PACKAGES = ("page", "pipeline", "hub")
 _SUFFIXES = (".py", ".css", ".html", ".js")
-_LEFT_OUT = (
-    "pipeline/training/",
-    "pipeline/datasets/",
-    "hub/embedded/",
-    "hub/weights/",
-    "hub/release/",
-    "hub/current/",
-)
+_LEFT_OUT = ("pipeline/training/", "pipeline/datasets/")
 _START = "space.py"
 
 _LAUNCHER = '''"""Starts the page on the weights that this Space was built with."""

@@ -141,11 +141,7 @@ PICKLES = r"pt|pth|pkl|pickle|bin|npy|npz|ckpt|joblib"
 DATA = r"nii|gz|dcm|mha|nrrd|jpe?g|png|tiff?|bmp|gif|mp4|avi|csv|zip|tar|h5|parquet"
 
 #: Where pictures are plots of figures.
-PLOTS = [
-    ROOT / folder
-    for folder in ("hub/weights/training", "hub/release/training", "hub/current/training", "eval/results/table")
-]
-PLOTS += [ROOT / "eval/results/int8"]
+PLOTS = [*ROOT.glob("hub/*/training"), ROOT / "eval/results/table", ROOT / "eval/results/int8"]
 
 
 @pytest.mark.parametrize("kind", [PICKLES, DATA], ids=["pickles", "data"])
