@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 ROOT = Path(__file__).parents[1]
-#: What the page needs of the repository; no release has a file of these kinds, so the weights stay behind.
+#: What the page needs of the repository.
 _FILES = ("app.py", "requirements.txt", "LICENSE")
 _PACKAGES = ("page", "pipeline", "hub")
+#: No release has a file of these kinds, so the weights stay behind.
 _SUFFIXES = (".py", ".css", ".html", ".js")
 _LEFT_OUT = ("pipeline/training/", "pipeline/datasets/")
 _START = "space.py"

@@ -56,7 +56,9 @@ def test_no_diagnosis_without_the_notice():
 
 
 def test_tables_are_those_of_the_embedded_release():
-    assert fill_readme(README, resolve().manifest) == README, "run python -m hub card hub/v1.5.0 --readme README.md"
+    release = resolve()
+    hint = f"run python -m hub card {release.folder} --readme README.md"
+    assert fill_readme(README, release.manifest) == README, hint
 
 
 def test_comparison_is_that_of_the_last_table():
@@ -84,7 +86,7 @@ def test_comparison_is_of_the_embedded_release():
 def test_embedded_card_is_current():
     release = resolve()
     card = (release.folder / "README.md").read_text("utf-8")
-    assert card == model_card(release), "run python -m hub card hub/v1.5.0"
+    assert card == model_card(release), f"run python -m hub card {release.folder}"
 
 
 def test_embedded_classes_are_those_of_the_readme():

@@ -73,7 +73,7 @@ nms (float[1, A, 4] all_boxes, float[1, A, C] all_scores)
   => (float[N, 4] boxes, float[N] scores, int64[N] class_index)
 <int64[1] most = {{{most}}}, float[1] iou = {{{iou}}}, float[1] floor = {{{floor}}}, float zero = {{0.0}},
  float same_iou = {{{same_iou}}}, int64[1] first_axis = {{0}}, int64[1] second_axis = {{1}},
- int64[1] third_axis = {{2}}, int64 class_column = {{1}}, int64 box_column = {{2}}>
+ int64 class_column = {{1}}, int64 box_column = {{2}}>
 {{
   best = ReduceMax <axes = [2], keepdims = 1> (all_scores)
   is_best = Equal (all_scores, best)
@@ -87,16 +87,12 @@ nms (float[1, A, 4] all_boxes, float[1, A, C] all_scores)
   class_index = Gather <axis = 1> (ordered, class_column)
   box_index = Gather <axis = 1> (ordered, box_column)
   flat_boxes = Squeeze (all_boxes, first_axis)
-  surest = Gather (flat_boxes, box_index)
 
-  ends = Transpose <perm = [1, 0]> (flat_boxes)
-  near_row, far_row = Split <axis = 0> (ends)
-  near = Unsqueeze (near_row, second_axis)
-  far = Unsqueeze (far_row, second_axis)
-  surest_ends = Transpose <perm = [1, 0]> (surest)
-  surest_near_row, surest_far_row = Split <axis = 0> (surest_ends)
-  surest_near = Unsqueeze (surest_near_row, third_axis)
-  surest_far = Unsqueeze (surest_far_row, third_axis)
+  ends = Transpose <perm = [2, 0, 1]> (all_boxes)
+  near, far = Split <axis = 0> (ends)
+  surest_row = Gather <axis = 2> (ends, box_index)
+  surest_ends = Transpose <perm = [0, 2, 1]> (surest_row)
+  surest_near, surest_far = Split <axis = 0> (surest_ends)
   first = Max (surest_near, near)
   last = Min (surest_far, far)
   reach = Sub (last, first)
