@@ -21,6 +21,7 @@ _COMMANDS = {
     "batch": "images a second and memory of `python -m pipeline batch`, with one worker and with one a core",
     "opening": "what onnxruntime makes of the graphs when it opens them, and how long that takes",
     "sensitivity": "what quantizing one graph, or all of it but a group of nodes, costs on val",
+    "devices": "how the figures hold on images as another hospital's devices might give them",
     "scope": "how well images of nothing that the release knows are told apart",
     "soak": "the page under many clients for an hour: errors, memory, answer times",
     "prepare-scale": "prepare at the method's scale, on drawn images and videos: images a second, memory",

@@ -6,16 +6,19 @@ import cv2
 import numpy as np
 
 from pipeline.datasets.image_files import is_grey
+from pipeline.training.other_device import other_device
 
 cv2.setNumThreads(1)
 
 
-def vary_intensity(pixels: np.ndarray, modality: str, rng: np.random.Generator) -> np.ndarray:
+def vary_intensity(
+    pixels: np.ndarray, modality: str, rng: np.random.Generator, other_devices: float = 0.0
+) -> np.ndarray:
     """Brightness, contrast, gamma, noise and blur, the same in all channels; black stays black.
 
     Colour only varies where there is colour (a light source's tint). MRI whose channels are different sequences
     (pre-contrast, FLAIR, post-contrast) becomes a plain copy of one sequence half of the time, mostly FLAIR, because
-    a user's own scan is usually a single sequence.
+    a user's own scan is usually a single sequence. A share of `other_devices` looks as if from another hospital.
     """
     if "MRI" in modality and not is_grey(pixels) and rng.random() < 0.5:
         sequence = rng.choice(3, p=(0.1, 0.8, 0.1))
@@ -33,6 +36,8 @@ def vary_intensity(pixels: np.ndarray, modality: str, rng: np.random.Generator) 
     if rng.random() < 0.3:
         noise = rng.normal(0, rng.uniform(2, 8), changed.shape[:2]).astype(np.float32)[..., None]
         changed = np.where(changed > 0, (changed + noise).clip(0, 255), 0).astype(np.uint8)
+    if other_devices and rng.random() < other_devices:
+        changed = other_device(changed, modality, rng)
     return changed
 
 

@@ -44,6 +44,7 @@ class Collage:
     empty_share : share of images without any region, where a source has them
     mosaic : share of views that are four images
     copy_paste : source -> share of its single images that get another's regions; 0 for those that it does not name
+    other_devices : share of images that look as if from another hospital's device
     """
 
     split: PreparedSplit
@@ -51,17 +52,18 @@ class Collage:
     empty_share: float
     mosaic: float = 0.0
     copy_paste: dict[str, float] = field(default_factory=dict)
+    other_devices: float = 0.0
 
     def draw(self, rng: np.random.Generator) -> View:
         if rng.random() < self.mosaic:
             return self._four(rng)
         image = self.split.draw(rng, self.empty_share)
-        view = _view(image, self.size, rng)
+        view = self._view(image, self.size, rng)
         givers = self.split.by_source[image.source][0]
         if not len(givers) or rng.random() >= self.copy_paste.get(image.source, 0.0):
             return view
         giver = self.split.images[rng.choice(givers)]
-        return view if None in giver.rles else _paste(_view(giver, self.size, rng), view)
+        return view if None in giver.rles else _paste(self._view(giver, self.size, rng), view)
 
     def _four(self, rng: np.random.Generator) -> View:
         """Four views about a random cross, each as large as the square it fills."""
@@ -72,7 +74,7 @@ class Collage:
         for left, right in ((0, cross_x), (cross_x, size)):
             for top, bottom in ((0, cross_y), (cross_y, size)):
                 side = max(right - left, bottom - top)
-                tile = _view(self.split.draw(rng, self.empty_share), side, rng, _TILE_ZOOMS)
+                tile = self._view(self.split.draw(rng, self.empty_share), side, rng, _TILE_ZOOMS)
                 wide, high = right - left, bottom - top
                 pixels[top:bottom, left:right] = tile.pixels[:high, :wide]
                 regions[top:bottom, left:right] = tile.regions[:high, :wide]
@@ -83,14 +85,15 @@ class Collage:
                 labels.append(tile.class_index[keep])
         return View(pixels, np.concatenate(boxes), np.concatenate(labels), regions)
 
-
-def _view(image: PreparedImage, size: int, rng: np.random.Generator, zooms: tuple[float, float] = _ZOOMS) -> View:
-    canvas = image.pixels()
-    matrix = random_placement(size, len(canvas), rng, scales=zooms)
-    matrix = turn(matrix, random_turn(image.modality, rng), size)
-    boxes, keep = place_outlines(image.outlines, matrix, size)
-    pixels = vary_intensity(place(canvas, matrix, size), image.modality, rng)
-    return View(pixels, boxes, image.class_index[keep], _place_regions(image, keep, matrix, size))
+    def _view(
+        self, image: PreparedImage, size: int, rng: np.random.Generator, zooms: tuple[float, float] = _ZOOMS
+    ) -> View:
+        canvas = image.pixels()
+        matrix = random_placement(size, len(canvas), rng, scales=zooms)
+        matrix = turn(matrix, random_turn(image.modality, rng), size)
+        boxes, keep = place_outlines(image.outlines, matrix, size)
+        pixels = vary_intensity(place(canvas, matrix, size), image.modality, rng, self.other_devices)
+        return View(pixels, boxes, image.class_index[keep], _place_regions(image, keep, matrix, size))
 
 
 def _place_regions(image: PreparedImage, keep: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:

@@ -64,14 +64,14 @@ class View:
     class_index: np.ndarray
 
 
-def view_of(image: PreparedImage, rng: np.random.Generator | None) -> View:
+def view_of(image: PreparedImage, rng: np.random.Generator | None, other_devices: float = 0.0) -> View:
     """An image, cut out of its canvas; with `rng` zoomed, shifted, mirrored and changed in intensity."""
     left, top, right, bottom = image.content
     side = max(right - left, bottom - top)
     matrix = np.array([[1.0, 0, -left], [0, 1.0, -top]])
     pixels = image.pixels()
     if rng is not None:
-        pixels = vary_intensity(pixels, image.modality, rng)
+        pixels = vary_intensity(pixels, image.modality, rng, other_devices)
         plain = rng.random() < _PLAIN
         then = random_placement(side, side, rng, scales=(1.0, 1.0) if plain else _SCALES)
         matrix[:, 2] = then[:, :2] @ matrix[:, 2] + then[:, 2]
@@ -171,6 +171,7 @@ def build(
     picks: np.ndarray,
     *,
     seed: int | None,
+    other_devices: float = 0.0,
     threads: int | None = None,
 ) -> None:
     """Compute the features of the images at `picks` into `folder`; a stopped run goes on where it was.
@@ -183,7 +184,7 @@ def build(
     done_path = folder / "done.txt"
     done = int(done_path.read_text()) if done_path.is_file() else 0
     arrays = _arrays(folder, picks, segmenter.size, new=not done)
-    load = partial(_load, split, picks, seed)
+    load = partial(_load, split, picks, seed, other_devices)
     views = _ahead(load, range(done, len(picks)))
     for number, view in tqdm(views, desc=folder.name, total=len(picks) - done, disable=None):
         rng = None if seed is None else np.random.default_rng((seed, number, 1))
@@ -194,9 +195,9 @@ def build(
             done_path.write_text(str(number + 1))
 
 
-def _load(split: PreparedSplit, picks: np.ndarray, seed: int | None, number: int) -> View:
+def _load(split: PreparedSplit, picks: np.ndarray, seed: int | None, other_devices: float, number: int) -> View:
     rng = None if seed is None else np.random.default_rng((seed, number))
-    return view_of(split.images[picks[number]], rng)
+    return view_of(split.images[picks[number]], rng, other_devices)
 
 
 def _ahead(load: Callable[[int], View], numbers: range) -> Iterator[tuple[int, View]]:
@@ -290,6 +291,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--empty-share", type=float, default=0.25, help=text)
     text = "draw these sources so much oftener than the others, such as first=2,second=0.5"
     add("--emphasis", type=parse_by_source, metavar="NAME=N,...", help=text)
+    text = "share of views that look as if from another hospital's device (default %(default)s)"
+    add("--other-devices", type=float, default=0.0, metavar="SHARE", help=text)
     add("--threads", type=int, help="CPU threads (default: all cores)")
     add("--seed", type=int, default=0, help="(default %(default)s)")
 
@@ -314,5 +317,6 @@ def run(arguments: argparse.Namespace) -> int:
         json.dump(about | {"precision": arguments.precision, "seed": arguments.seed}, file, indent=1)
     options = {"threads": arguments.threads}
     build(arguments.out / "val", release, arguments.precision, val, even, seed=None, **options)
-    build(arguments.out / "train", release, arguments.precision, train, drawn, seed=arguments.seed, **options)
+    options |= {"seed": arguments.seed, "other_devices": arguments.other_devices}
+    build(arguments.out / "train", release, arguments.precision, train, drawn, **options)
     return 0

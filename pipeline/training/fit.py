@@ -126,6 +126,8 @@ def add_image_arguments(parser: argparse.ArgumentParser) -> None:
     add("--empty-share", type=float, help=text)
     text = "draw these sources so much oftener than the others, such as first=2,second=0.5"
     add("--emphasis", type=parse_by_source, metavar="NAME=N,...", help=text)
+    text = "share of images that look as if from another hospital's device (default %(default)s)"
+    add("--other-devices", type=float, default=0.0, metavar="SHARE", help=text)
     add("--val-images", type=int, help="val images a source (default %(default)s)")
 
 

@@ -136,7 +136,8 @@ def train(arguments: argparse.Namespace) -> None:
         batch = even_channels(torch.from_numpy(np.stack(canvases)).permute(0, 3, 1, 2))
         return ordinary_weights(_like(model, state).cpu().eval(), len(classes), batch.split(8))
 
-    collage = Collage(train_split, arguments.size, arguments.empty_share, arguments.mosaic, arguments.copy_paste)
+    shares = (arguments.empty_share, arguments.mosaic, arguments.copy_paste, arguments.other_devices)
+    collage = Collage(train_split, arguments.size, *shares)
     samples = partial(DetectorSamples, collage)
     objective = Objective("detector", samples, collate, losses_of, look_at_val, clip=10.0, weights_of=weights_of)
     fit(model, objective, arguments, len(train_split.images))

@@ -50,10 +50,18 @@ class MaskSamples(IterableDataset):
     """
 
     def __init__(
-        self, split: PreparedSplit, size: int, empty_share: float, spread: float, prompts: int, near: float, seed: int
+        self,
+        split: PreparedSplit,
+        size: int,
+        empty_share: float,
+        spread: float,
+        prompts: int,
+        near: float,
+        other_devices: float,
+        seed: int,
     ):
         self.split, self.size, self.empty_share, self.spread = split, size, empty_share, spread
-        self.prompts, self.near, self.seed = prompts, near, seed
+        self.prompts, self.near, self.other_devices, self.seed = prompts, near, other_devices, seed
 
     def __iter__(self):
         worker = torch.utils.data.get_worker_info()
@@ -71,7 +79,8 @@ class MaskSamples(IterableDataset):
         else:
             matrix = squash_placement(image.content, size, rng)
         matrix = turn(matrix, random_turn(image.modality, rng), size)
-        pixels = place(vary_intensity(image.pixels(), image.modality, rng), matrix, size)
+        varied = vary_intensity(image.pixels(), image.modality, rng, self.other_devices)
+        pixels = place(varied, matrix, size)
         boxes, truths, real = [], [], []
         for index in chosen:
             mask = place(image.mask(index).astype(np.uint8) * 255, matrix, size)
@@ -181,7 +190,7 @@ def train(arguments: argparse.Namespace) -> None:
         TeacherCache.build(cache, train_split, arguments.teacher_images, arguments.empty_share, arguments.seed, device)
         samples, learn = partial(TeacherSamples, cache, train_split, arguments.size), (None, distillation)
     else:
-        options = (arguments.empty_share, arguments.jitter, arguments.prompts, arguments.near)
+        options = (arguments.empty_share, arguments.jitter, arguments.prompts, arguments.near, arguments.other_devices)
         samples, learn = partial(MaskSamples, train_split, arguments.size, *options), (collate_masks, masks)
     objective = Objective("segmenter", samples, *learn, look_at_val, clip=1.0, betas=(0.9, 0.98))
     fit(segmenter, objective, arguments, len(train_split.images))
