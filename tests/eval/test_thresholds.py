@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("scipy")
 
-from eval.thresholds import Look, Rule, best_rule, choose, covered, false_boxes, rules_of
+from eval.thresholds import Look, Rule, best_rule, choose, covered, false_boxes, rules_of, shaken
 from pipeline.results import Detections
 
 pytestmark = pytest.mark.training
@@ -79,6 +79,28 @@ def test_boxes_of_all_classes_are_false_in_an_empty_image_and_sources_count_alik
     looks = {1: [empty, look([], [], [])], 2: [strange], 3: [look([RIGHT], [0.9], [RIGHT], 3)]}
     rules = {class_id: Rule(0.5, 0.0, 0.0, 0.0) for class_id in looks}
     assert false_boxes(looks, rules) == (1.0 + 1.0) / 2
+
+
+def test_a_single_score_does_not_decide():
+    """As the scores are, a share of 0.9 parts right from wrong; a little off, it often does not."""
+    looks = [look([RIGHT, WRONG], [0.8, 0.8 * share], [RIGHT]) for share in (0.4, 0.5, 0.6, 0.895)]
+    looks += [look([RIGHT, WRONG], [0.8, 0.8 * share], [RIGHT, WRONG]) for share in (0.905, 0.95, 0.96, 0.97)]
+    plain, off = ({rule.share: rule for rule in rules_of(1, of, [], (0.3,))} for of in (looks, shaken(looks)))
+    assert plain[0.9].overlap == 1.0
+    assert off[0.9].overlap < 0.95
+
+
+def test_each_image_counts_as_it_is_and_several_times_more():
+    looks = [look([RIGHT, WRONG], [0.98, 0.02], [RIGHT]), look([], [], [])]
+    several = shaken(looks)
+    assert several[:2] == looks
+    assert [len(of.found) for of in several] == [2, 0] * 6
+    scores = np.stack([of.found.scores for of in several[2::2]])
+    assert scores.min() >= 0
+    assert scores.max() <= 1
+    assert len(np.unique(scores[:, 0])) > 2
+    assert all(of.true is looks[0].true for of in several[::2])
+    assert [of.found.scores.tolist() for of in shaken(looks)] == [of.found.scores.tolist() for of in several]
 
 
 def test_covered_cells():
