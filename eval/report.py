@@ -27,6 +27,8 @@ COLUMNS = (
 _BOX_COLUMNS = {"box recall": "recall_50", "box IoU": "matched_iou", "AP50": "ap50", "AP50-95": "ap50_95"}
 #: How the column `boxes` calls them.
 _BOXES = {"everything": "none: the best of all its masks (an oracle's choice)", "none": "none needed"}
+#: Behind the title of a row that an earlier table had.
+_KEPT = " (kept)"
 _NOTES = (
     "Brackets are 95 % intervals by patient. Against ours means on the same images, whatever sources a row has. "
     "MB is the size of the weights, ms the median time of an image. What was published is not measured here."
@@ -41,7 +43,8 @@ def table_lines(results: dict) -> list[list[str]]:
 def _cells(name: str, row: dict, results: dict) -> list[str]:
     figures = row.get("figures")
     cells = dict.fromkeys(COLUMNS, "")
-    cells |= {"row": row["title"], "boxes": _BOXES.get(row["boxes"], row["boxes"]), "published": published(name)}
+    cells |= {"row": row["title"] + (_KEPT if "kept" in row else ""), "boxes": _BOXES.get(row["boxes"], row["boxes"])}
+    cells["published"] = published(name)
     cells["images"] = str(figures["images"] if figures else 0)
     size = row.get("bytes") or results.get("sizes", {}).get(name.removesuffix("-true"))
     if size:
@@ -103,10 +106,14 @@ def _ruled(lines: list[list[str]]) -> list[str]:
 
 
 def _origin(results: dict) -> str:
-    return (
+    said = (
         f"The {results['split']} split, release {results['weights']['version']}, {results['machine']}, "
         f"revision {results['revision']}. {_NOTES}"
     )
+    origins = [row["kept"] for row in results["rows"].values() if "kept" in row]
+    for at in [origin for number, origin in enumerate(origins) if origin not in origins[:number]]:
+        said += f" Kept are rows measured on {at['date']}, {at['machine']}, revision {at['revision']}."
+    return said
 
 
 def _source_lines(results: dict) -> list[str]:

@@ -18,6 +18,7 @@ import numpy as np
 from eval.contact_sheet import draw_sheet, save_sheet
 from eval.facts import Facts, read_facts, write_facts
 from eval.figures import about, manifest_figures
+from eval.kept import with_kept
 from eval.measure import check_samples, chosen, in_split, measure_row, read_sources, time_row
 from eval.records import Record, read_records, write_records
 from eval.report import markdown, table_lines
@@ -175,6 +176,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--fetch", action="store_true", help="fetch those from the Hub where they are absent")
     text = "folder of `python -m eval nnunet` (default %(default)s)"
     add("--nnunet", type=Path, default=Setting.nnunet, metavar="DIR", help=text)
+    text = "results.json of an earlier table, whose rows of other methods stand in for those that this one lacks"
+    add("--keep", type=Path, metavar="FILE", help=text)
     add("--out", type=Path, required=True, metavar="DIR", help="records, table and plots; a stopped run goes on there")
 
 
@@ -201,6 +204,8 @@ def run(arguments: argparse.Namespace) -> int:
     for row in rows:
         table.fill(row)
     results = table.summarise()
+    if arguments.keep:
+        results = with_kept(results, arguments.keep)
     write_table(arguments.out, results)
     if figures := table.manifest(sources):
         with replace_file(arguments.out / "figures.json") as file:
