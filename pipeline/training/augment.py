@@ -103,10 +103,15 @@ def turn(matrix: np.ndarray, degrees: float, size: int) -> np.ndarray:
     return np.concatenate([about[:, :2] @ matrix[:, :2], about[:, :2] @ matrix[:, 2:] + about[:, 2:]], axis=1)
 
 
-def random_turn(modality: str, rng: np.random.Generator) -> float:
-    """Degrees. An endoscope has no up; in other images a patient lies a little askew."""
+def random_turn(modality: str, rng: np.random.Generator, other_devices: float = 0.0) -> float:
+    """Degrees. An endoscope has no up; in other images a patient lies a little askew.
+
+    A share of `other_devices` of MRI is turned by a right angle or two, too, as slices are that were saved along the
+    axes of their file and not of the patient; with mirror images these are all ways to lay a slice.
+    """
     most = 180.0 if modality == "colonoscopy" else 12.0
-    return rng.uniform(-most, most)
+    quarters = rng.integers(1, 4) if "MRI" in modality and other_devices and rng.random() < other_devices else 0
+    return 90.0 * quarters + rng.uniform(-most, most)
 
 
 def place_outlines(

@@ -90,7 +90,7 @@ class Collage:
     ) -> View:
         canvas = image.pixels()
         matrix = random_placement(size, len(canvas), rng, scales=zooms)
-        matrix = turn(matrix, random_turn(image.modality, rng), size)
+        matrix = turn(matrix, random_turn(image.modality, rng, self.other_devices), size)
         boxes, keep = place_outlines(image.outlines, matrix, size)
         pixels = vary_intensity(place(canvas, matrix, size), image.modality, rng, self.other_devices)
         return View(pixels, boxes, image.class_index[keep], _place_regions(image, keep, matrix, size))

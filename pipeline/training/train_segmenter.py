@@ -78,7 +78,7 @@ class MaskSamples(IterableDataset):
             matrix = near_placement(around, image.content, size, rng)
         else:
             matrix = squash_placement(image.content, size, rng)
-        matrix = turn(matrix, random_turn(image.modality, rng), size)
+        matrix = turn(matrix, random_turn(image.modality, rng, self.other_devices), size)
         varied = vary_intensity(image.pixels(), image.modality, rng, self.other_devices)
         pixels = place(varied, matrix, size)
         boxes, truths, real = [], [], []
