@@ -1,8 +1,9 @@
 """How a release's figures hold on images as another hospital's devices might give them.
 
 No data set here has a second hospital, so its devices are drawn: the changes of `pipeline.training.other_device`, each
-alone and some together. A row is one of them, on the same images; what it loses against the first is what the release
-would lose. A release that was trained on such changes has seen their kind, though never these images.
+alone and some together, and MRI turned by right angles, as slices are that were saved along their file's axes. A row is
+one of them, on the same images; what it loses against the first is what the release would lose. A release that was
+trained on such changes has seen their kind, though never these images.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from eval.row import Setting
 from eval.rows import ROWS
 from hub.files import replace_file
 from hub.resolve import resolve
-from pipeline.datasets import Region, Sample
+from pipeline.datasets import Region, Sample, Source
+from pipeline.geometry import box_of_mask
 from pipeline.training.other_device import CHANGES, other_device
 
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -37,10 +39,33 @@ def changed(sample: Sample, change: Change, seed: int) -> Sample:
     return replace(sample, load=load)
 
 
-def changes_of(modality: str) -> dict[str, Change]:
-    """Name -> change, of the rows after the first."""
-    alone = {change.__name__.replace("_", " "): change for change in CHANGES}
-    return alone | {"several": lambda pixels, rng: other_device(pixels, modality, rng)}
+def turned(sample: Sample, seed: int) -> Sample:
+    """A sample turned by one to three right angles, with its regions, the same each time it is loaded."""
+    quarters = int(np.random.default_rng(seed).integers(1, 4))
+
+    def turn(array: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(np.rot90(array, quarters))
+
+    def load(**options: bool) -> tuple[np.ndarray, list[Region]]:
+        pixels, regions = sample.load(**options)
+        masks = [turn(region.mask) for region in regions]
+        return turn(pixels), [
+            Region(region.label, box_of_mask(mask), mask) for region, mask in zip(regions, masks, strict=True)
+        ]
+
+    return replace(sample, load=load)
+
+
+#: Name -> what a sample becomes, given its source and a seed: the rows after the first.
+DEVICES: dict[str, Callable[[Source, Sample, int], Sample]] = {
+    change.__name__.replace("_", " "): lambda source, sample, seed, change=change: changed(sample, change, seed)
+    for change in CHANGES
+} | {
+    "several": lambda source, sample, seed: changed(
+        sample, lambda pixels, rng: other_device(pixels, source.modality, rng), seed
+    ),
+    "turned (MRI)": lambda source, sample, seed: turned(sample, seed) if "MRI" in source.modality else sample,
+}
 
 
 def as_markdown(rows: dict[str, dict]) -> str:
@@ -74,11 +99,8 @@ def run(arguments: argparse.Namespace) -> int:
     row = ROWS[f"{arguments.precision}-true" if arguments.true_boxes else arguments.precision]
     ready = row.open(Setting(arguments.weights, arguments.threads, arguments.split))
     rows = {"as it is": manifest_figures(list(measure_row(row.name, ready, samples, {})))}
-    for name in changes_of(""):
-        others = [
-            (source, changed(sample, changes_of(source.modality)[name], seed))
-            for seed, (source, sample) in enumerate(samples)
-        ]
+    for name, device in DEVICES.items():
+        others = [(source, device(source, sample, seed)) for seed, (source, sample) in enumerate(samples)]
         rows[name] = manifest_figures(list(measure_row(name, ready, others, {})))
     command = f"python -m eval devices --data DATA --split {arguments.split} --limit {arguments.limit}"
     command += " --true-boxes" if arguments.true_boxes else ""

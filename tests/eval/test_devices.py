@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("scipy")
 
 from eval.__main__ import main
-from eval.devices import changed
+from eval.devices import DEVICES, changed, turned
 from eval.figures import manifest_figures
 from eval.measure import measure_row, read_sources
 from eval.row import Setting
@@ -25,7 +25,7 @@ def test_a_row_a_change_on_the_same_images(data, tmp_path, release, capsys):
     words = ["--data", data, "--weights", release.folder, "--true-boxes", "--threads", 1, "--out", out]
     assert main(["devices", *map(str, words)]) == 0
     found = json.loads(out.read_text())
-    names = ["as it is", *(change.__name__.replace("_", " ") for change in CHANGES), "several"]
+    names = ["as it is", *(change.__name__.replace("_", " ") for change in CHANGES), "several", "turned (MRI)"]
     assert list(found["rows"]) == names
     assert found["command"] == "python -m eval devices --data DATA --split test --limit 210 --true-boxes"
     assert all(row["sources"]["hc18_mini"]["images"] == 2 for row in found["rows"].values())
@@ -38,6 +38,21 @@ def test_a_row_a_change_on_the_same_images(data, tmp_path, release, capsys):
     others = [(source, changed(sample, windowed, seed)) for seed, sample in enumerate(source.samples)]
     alone = manifest_figures(list(measure_row("windowed", row, others, {})))
     assert alone["macro"]["dice"] == found["rows"]["windowed"]["macro"]["dice"]
+
+
+def test_turned_with_its_regions(data):
+    source = read_sources(data, ("fetal_head",))[0]
+    pixels, regions = source.samples[0].load()
+    seen = set()
+    for seed in range(12):
+        other, (region,) = turned(source.samples[0], seed).load()
+        quarters = [k for k in range(4) if np.array_equal(other, np.rot90(pixels, k))]
+        assert np.array_equal(region.mask, np.rot90(regions[0].mask, quarters[0]))
+        left, top, right, bottom = region.box.astype(int)
+        assert region.mask[top:bottom, left:right].sum() == region.mask.sum()
+        seen |= set(quarters)
+    assert seen == {1, 2, 3}
+    assert DEVICES["turned (MRI)"](source, source.samples[0], 0) is source.samples[0]  # an ultrasound
 
 
 def test_the_truth_stays_and_each_image_has_a_device_of_its_own(data):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.training import other_device as module
-from pipeline.training.augment import vary_intensity
+from pipeline.training.augment import random_turn, vary_intensity
 from pipeline.training.other_device import CHANGES, other_device, tinted
 
 pytestmark = pytest.mark.training
@@ -59,6 +59,20 @@ def test_sequences_are_not_tinted(monkeypatch, modality, tinted_sometimes):
     monkeypatch.setattr(module, "CHANGES", (tinted,))
     changed = [other_device(COLOUR, modality, np.random.default_rng(seed)) for seed in range(20)]
     assert any(not np.array_equal(pixels, COLOUR) for pixels in changed) == tinted_sometimes
+
+
+@pytest.mark.parametrize(
+    ("modality", "share", "most"),
+    [("brain MRI", 0.0, 12), ("brain MRI", 0.3, 282), ("chest X-ray", 0.3, 12), ("colonoscopy", 0.3, 180)],
+)
+def test_mri_is_turned_by_right_angles(modality, share, most):
+    rng = np.random.default_rng(0)
+    turns = np.array([random_turn(modality, rng, share) for _ in range(600)])
+    assert 0.9 * most < np.abs(turns).max() <= most
+    if most == 282:
+        quarters = np.round(turns / 90).astype(int)
+        assert np.abs(turns - 90 * quarters).max() <= 12
+        assert np.all(np.abs(np.bincount(quarters) / len(turns) - (0.7, 0.1, 0.1, 0.1)) < 0.04)
 
 
 def test_as_often_as_asked():
