@@ -18,6 +18,7 @@ import argparse
 import itertools
 import json
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,7 @@ _SHARES = (0.0, 0.5, 0.7, 0.8, 0.9, 1.0)
 #: Of a false box, in IoU of an image.
 _COSTS = tuple(round(0.05 * step, 2) for step in range(2, 21))
 _FALSE_BOXES = 0.1
+_NOTHING = Detections.none()
 #: How far a score may be off (standard deviation), and how often each image counts, the first time as it is.
 _SPREAD, _COPIES = 0.03, 6
 
@@ -59,7 +61,11 @@ class Look:
     height: int
 
     def of(self, class_id: int) -> Detections:
-        return self.found[self.found.class_ids == class_id]
+        return self._by_class.get(class_id, _NOTHING)
+
+    @cached_property
+    def _by_class(self) -> dict[int, Detections]:
+        return {int(class_id): self.found[self.found.class_ids == class_id] for class_id in set(self.found.class_ids)}
 
 
 @dataclass(frozen=True)
