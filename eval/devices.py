@@ -48,24 +48,31 @@ def turned(sample: Sample, seed: int) -> Sample:
 
     def load(**options: bool) -> tuple[np.ndarray, list[Region]]:
         pixels, regions = sample.load(**options)
-        masks = [turn(region.mask) for region in regions]
-        return turn(pixels), [
-            Region(region.label, box_of_mask(mask), mask) for region, mask in zip(regions, masks, strict=True)
-        ]
+        own = [(region.label, turn(region.mask)) for region in regions]
+        return turn(pixels), [Region(label, box_of_mask(mask), mask) for label, mask in own]
 
     return replace(sample, load=load)
 
 
-#: Name -> what a sample becomes, given its source and a seed: the rows after the first.
-DEVICES: dict[str, Callable[[Source, Sample, int], Sample]] = {
-    change.__name__.replace("_", " "): lambda source, sample, seed, change=change: changed(sample, change, seed)
-    for change in CHANGES
-} | {
-    "several": lambda source, sample, seed: changed(
-        sample, lambda pixels, rng: other_device(pixels, source.modality, rng), seed
-    ),
-    "turned (MRI)": lambda source, sample, seed: turned(sample, seed) if "MRI" in source.modality else sample,
-}
+#: What a sample becomes, given its source and a seed.
+Device = Callable[[Source, Sample, int], Sample]
+
+
+def _device_of(change: Change) -> Device:
+    return lambda _, sample, seed: changed(sample, change, seed)
+
+
+def _several(source: Source, sample: Sample, seed: int) -> Sample:
+    return changed(sample, lambda pixels, rng: other_device(pixels, source.modality, rng), seed)
+
+
+def _turned(source: Source, sample: Sample, seed: int) -> Sample:
+    return turned(sample, seed) if "MRI" in source.modality else sample
+
+
+#: The rows after the first, by name.
+DEVICES: dict[str, Device] = {change.__name__.replace("_", " "): _device_of(change) for change in CHANGES}
+DEVICES |= {"several": _several, "turned (MRI)": _turned}
 
 
 def as_markdown(rows: dict[str, dict]) -> str:
@@ -73,13 +80,14 @@ def as_markdown(rows: dict[str, dict]) -> str:
     sources = list(next(iter(rows.values()))["sources"])
     lines = [["", *sources, "mean", "box recall"], ["---"] + ["---:"] * (len(sources) + 2)]
     for name, figures in rows.items():
-        own = [figures["sources"][source]["dice"] for source in sources]
-        lines.append([name, *(f"{value:.3f}" for value in (*own, *_macro(figures)))])
+        macro = figures["macro"]
+        own = [figures["sources"].get(source, {}).get("dice") for source in sources]
+        lines.append([name, *map(_cell, (*own, macro["dice"], macro["box_recall_50"]))])
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def _macro(figures: dict) -> tuple[float, float]:
-    return figures["macro"]["dice"], figures["macro"]["box_recall_50"]
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
