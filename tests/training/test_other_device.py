@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+pytest.importorskip("torch")
+
 from pipeline.training import other_device as module
 from pipeline.training.augment import random_turn, vary_intensity
 from pipeline.training.other_device import CHANGES, other_device, tinted
