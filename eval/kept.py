@@ -7,7 +7,6 @@ and is left out.
 
 from __future__ import annotations
 
-import copy
 import json
 from pathlib import Path
 
@@ -32,14 +31,14 @@ def with_kept(results: dict, path: Path) -> dict:
         raise InputError(path, f"unreadable ({error!r})", "results.json of an earlier `table`") from None
     if split != results["split"]:
         raise InputError(path, f"a table of the {split} split", f"one of the {results['split']} split")
-    held = results["rows"]
-    kept = {}
+    joined = dict(results["rows"])
     for name, row in rows.items():
-        if "figures" not in held.get(name, {}) and "absent" not in held.get(name, {}):
-            _check_images(path, row, held[REFERENCE])
-            kept[name] = _without_differences(row) | {"kept": row.get("kept", origin)}
-    order = [*ROWS, *sorted(set(held | kept) - set(ROWS))]
-    return results | {"rows": {name: (held | kept)[name] for name in order if name in held | kept}}
+        if not {"figures", "absent"} & joined.get(name, {}).keys():
+            _check_images(path, row, joined[REFERENCE])
+            _drop_differences(row)
+            joined[name] = row | {"kept": row.get("kept", origin)}
+    order = [*ROWS, *sorted(joined.keys() - ROWS.keys())]
+    return results | {"rows": {name: joined[name] for name in order if name in joined}}
 
 
 def _is_others(name: str, row: dict) -> bool:
@@ -56,9 +55,7 @@ def _check_images(path: Path, row: dict, reference: dict) -> None:
             raise InputError(path, found, f"{own}, as this table has: the same --split, --limit and --sources")
 
 
-def _without_differences(row: dict) -> dict:
-    row = copy.deepcopy(row)
-    for of in (row.get("figures"), *row.get("figures", {}).get("sources", {}).values()):
-        if of:
+def _drop_differences(row: dict) -> None:
+    if "figures" in row:
+        for of in (row["figures"], *row["figures"]["sources"].values()):
             of["less_than_reference"] = None
-    return row

@@ -110,10 +110,9 @@ def _origin(results: dict) -> str:
         f"The {results['split']} split, release {results['weights']['version']}, {results['machine']}, "
         f"revision {results['revision']}. {_NOTES}"
     )
-    origins = [row["kept"] for row in results["rows"].values() if "kept" in row]
-    for at in [origin for number, origin in enumerate(origins) if origin not in origins[:number]]:
-        said += f" Kept are rows measured on {at['date']}, {at['machine']}, revision {at['revision']}."
-    return said
+    origins = (row["kept"] for row in results["rows"].values() if "kept" in row)
+    kept = (f"Kept are rows measured on {at['date']}, {at['machine']}, revision {at['revision']}." for at in origins)
+    return " ".join([said, *dict.fromkeys(kept)])
 
 
 def _source_lines(results: dict) -> list[str]:

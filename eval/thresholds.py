@@ -36,9 +36,9 @@ _SHARES = (0.0, 0.5, 0.7, 0.8, 0.9, 1.0)
 #: Of a false box, in IoU of an image.
 _COSTS = tuple(round(0.05 * step, 2) for step in range(2, 21))
 _FALSE_BOXES = 0.1
-_NOTHING = Detections.none()
 #: How far a score may be off (standard deviation), and how often each image counts, the first time as it is.
 _SPREAD, _COPIES = 0.03, 6
+_NOTHING = Detections.none()
 
 
 def covered(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -89,6 +89,10 @@ class Rule:
         """bool (N,): which boxes of one class reach the least score."""
         return found.scores >= max(self.threshold, self.share * found.scores.max(initial=0))
 
+    def count(self, found: Detections) -> int:
+        """How many boxes of one class reach the least score."""
+        return int(self.keeps(found).sum())
+
 
 def shaken(looks: list[Look], seed: int = 0) -> list[Look]:
     """Each image several times: as it is, and with scores that are a little off."""
@@ -112,7 +116,7 @@ def rules_of(
     rules = []
     for rule in itertools.starmap(Rule, itertools.product(thresholds, shares)):
         overlaps = [image.overlap(rule) for image in right]
-        false = [[int(rule.keeps(found).sum()) for found in of_some] for of_some in wrong]
+        false = [[rule.count(found) for found in of_some] for of_some in wrong]
         cost = sum(float(np.mean(counts or [0])) for counts in false)
         rules.append(replace(rule, overlap=float(np.mean(overlaps or [0])), false_boxes=cost))
     return rules
@@ -141,7 +145,7 @@ def best_rule(rules: list[Rule], cost: float) -> Rule:
 def false_boxes(looks: dict[int, list[Look]], rules: dict[int, Rule]) -> float:
     """Boxes of any class an image without truth, the mean over the sources (by their class's id) that have such."""
     means = [
-        np.mean([sum(int(rule.keeps(look.of(class_id)).sum()) for class_id, rule in rules.items()) for look in empty])
+        np.mean([sum(rule.count(look.of(class_id)) for class_id, rule in rules.items()) for look in empty])
         for empty in map(_empty, looks.values())
         if empty
     ]

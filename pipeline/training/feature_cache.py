@@ -65,7 +65,8 @@ class View:
 
 
 def view_of(image: PreparedImage, rng: np.random.Generator | None, other_devices: float = 0.0) -> View:
-    """An image, cut out of its canvas; with `rng` zoomed, shifted, mirrored and changed in intensity."""
+    """An image, cut out of its canvas; with `rng` zoomed, shifted, mirrored and changed in intensity, a share of
+    `other_devices` as if from another hospital's device."""
     left, top, right, bottom = image.content
     side = max(right - left, bottom - top)
     matrix = np.array([[1.0, 0, -left], [0, 1.0, -top]])

@@ -21,7 +21,7 @@ def other_device(pixels: np.ndarray, modality: str, rng: np.random.Generator) ->
 
     Grey stays grey and black black; an MRI's channels are sequences, which no tint mixes.
     """
-    changes = CHANGES[:-1] if "MRI" in modality else CHANGES
+    changes = [change for change in CHANGES if change is not tinted or "MRI" not in modality]
     changed = pixels
     for number in rng.permutation(len(changes)):
         if rng.random() < _EACH:
@@ -39,12 +39,10 @@ def coarser(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def compressed(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Through a JPEG of quality 15 to 70."""
-    mode = cv2.IMREAD_GRAYSCALE if is_grey(pixels) else cv2.IMREAD_COLOR
-    source = pixels[..., :1] if mode == cv2.IMREAD_GRAYSCALE else pixels
+    source = pixels[..., 0] if is_grey(pixels) else pixels
     quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 71))]
     _, content = cv2.imencode(".jpg", np.ascontiguousarray(source), quality)
-    decoded = cv2.imdecode(content, mode)
-    return np.repeat(decoded[..., None], 3, axis=2) if mode == cv2.IMREAD_GRAYSCALE else decoded
+    return cv2.imdecode(content, cv2.IMREAD_COLOR)
 
 
 def shaded(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
