@@ -2,8 +2,8 @@
 
 The release's own boxes that overlap a true one by half, and the true boxes, prompt the segmenter once; then every value
 is tried on those logits. What counts is Dice on the segmenter's input, of which the own boxes' counts twice, since most
-images are prompted by nobody. The three are chosen one after the other, and a value that gains less than 0.001 is left
-out.
+images are prompted by nobody. With each outline, and with none, first the ellipse's weight is chosen, then the offset;
+the best of these is taken. What gains less than 0.001 is left out.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +31,10 @@ _RIGHT = 0.5
 _LEAST_GAIN = 0.001
 #: Of the own boxes' Dice, and of the true ones'.
 _WEIGHTS = (2, 1)
-_ELLIPSES = (0.5, 1.0, 1.5, 2.0, 3.0)
+_ELLIPSES = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 _OFFSETS = tuple(0.25 * step for step in range(-6, 7) if step)
+#: Shapes, and the Dice that they reach.
+Tried = tuple[Shapes, float]
 
 
 @dataclass
@@ -60,24 +63,28 @@ class Asked:
 
 
 def choose(label: str, own: Asked, true: Asked) -> tuple[Shapes, float, float]:
-    """What serves a class best, and the weighted mean Dice over own and true boxes without it and with it."""
+    """What serves a class best, and the weighted mean Dice over own and true boxes with it and without."""
 
     def value(shapes: Shapes) -> float:
         return float(np.average([asked.dice(label, shapes) for asked in (own, true)], weights=_WEIGHTS))
 
-    chosen = Shapes()
-    first = reached = value(chosen)
-    tries = {
-        "outlines": [{label: shape} for shape in SHAPES],
-        "ellipses": [{label: weight} for weight in _ELLIPSES],
-        "offsets": [{label: offset} for offset in _OFFSETS],
-    }
-    for part, values in tries.items():
-        tried = [replace(chosen, **{part: one}) for one in values]
-        reaches = [value(shapes) for shapes in tried]
-        if max(reaches) - reached >= _LEAST_GAIN:
-            chosen, reached = tried[int(np.argmax(reaches))], max(reaches)
-    return chosen, first, reached
+    def tried(shapes: Shapes, part: str, values: Iterable[float]) -> list[Tried]:
+        each = [replace(shapes, **{part: {label: one}}) for one in values]
+        return [(shapes, value(shapes)) for shapes in each]
+
+    found = []
+    for outline in (None, *SHAPES):
+        shapes = Shapes({label: outline} if outline else {})
+        chosen = shapes, value(shapes)
+        chosen = _best([chosen, *tried(chosen[0], "ellipses", _ELLIPSES)])
+        found.append(_best([chosen, *tried(chosen[0], "offsets", _OFFSETS)]))
+    return *_best(found), value(Shapes())
+
+
+def _best(tried: list[Tried]) -> Tried:
+    """The one that reaches most; the first, which is the plainest, where it gains too little."""
+    best = max(tried, key=itemgetter(1))
+    return best if best[1] - tried[0][1] >= _LEAST_GAIN else tried[0]
 
 
 def ask(segment: AutoSegmenter, label: str, images: Iterable[tuple[np.ndarray, list[Region]]]) -> tuple[Asked, Asked]:
@@ -127,7 +134,7 @@ def run(arguments: argparse.Namespace) -> int:
     config: dict[str, dict] = {"shapes": {}, "box_ellipse": {}, "logit_offset": {}}
     for source in read_sources(arguments.data, tuple(segment.class_names.values())):
         label = source.classes[0]
-        chosen, before, after = choose(label, *ask(segment, label, _images(source, arguments.images)))
+        chosen, after, before = choose(label, *ask(segment, label, _images(source, arguments.images)))
         for part, values in zip(config.values(), (chosen.outlines, chosen.ellipses, chosen.offsets), strict=True):
             part.update(values)
         print(f"{label:16} Dice {before:.4f} -> {after:.4f}", flush=True)

@@ -36,15 +36,15 @@ BOX = [10, 22, 50, 46]
 def test_too_wide_outlines_go_further_in():
     """Two lobes, which no other shape helps."""
     logits, truth = (np.maximum(ellipse(20, 40, 10, 8, side), ellipse(42, 28, 7, 14, side)) for side in (SIDE, 256))
-    chosen, before, after = choose("polyp", *[asked(logits + 0.75, truth, [10, 14, 49, 48])] * 2)
+    chosen, after, before = choose("polyp", *[asked(logits + 0.75, truth, [10, 14, 49, 48])] * 2)
     assert chosen == Shapes(offsets={"polyp": -0.75})
     assert before < 0.95 and after > 0.99
 
 
 def test_a_bitten_ellipse_becomes_whole():
     bitten = np.where(ellipse(50, 34, 9, 6) > 0, -2, ellipse(30, 34, 20, 12)).astype(np.float32)
-    chosen, before, after = choose("polyp", *[asked(bitten, TRUE, BOX)] * 2)
-    assert chosen.outlines and after > before + 0.03
+    chosen, after, before = choose("polyp", *[asked(bitten, TRUE, BOX)] * 2)
+    assert chosen != Shapes() and after > before + 0.03
 
 
 def test_both_kinds_of_boxes_count_and_the_own_ones_more():
@@ -55,6 +55,17 @@ def test_both_kinds_of_boxes_count_and_the_own_ones_more():
         choose("polyp", *kinds)[0].ellipses.get("polyp", 0) for kinds in ((good, good), (good, loose), (loose, good))
     ]
     assert weights[0] > weights[1] > weights[2]
+
+
+def test_what_is_chosen_together_reaches_what_any_shape_alone_does():
+    bitten = np.where(ellipse(50, 34, 14, 9) > 0, -1, ellipse(30, 34, 17, 10)).astype(np.float32)
+    both = asked(bitten, TRUE, BOX), asked(bitten, TRUE, [11, 23, 52, 45])
+    chosen, after, _ = choose("polyp", *both)
+    alone = [Shapes({"polyp": shape}) for shape in ("filled", "convex", "ellipse")]
+    alone += [Shapes(ellipses={"polyp": weight}) for weight in (1.0, 3.0, 6.0)]
+    own, true = ([of.dice("polyp", shapes) for shapes in [*alone, chosen]] for of in both)
+    *reached, together = np.average([own, true], axis=0, weights=(2, 1))
+    assert together == pytest.approx(after) and together >= max(reached)
 
 
 def test_nothing_is_chosen_where_nothing_helps():
