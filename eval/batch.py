@@ -25,6 +25,7 @@ from tqdm import tqdm
 from eval.measured import write_measured
 from hub import resolve
 from hub.revision import git_revision, machine_name
+from hub.tables import markdown_table
 from pipeline.datasets import Sample, read_source
 from pipeline.errors import InputError
 from pipeline.runtime import available_cores
@@ -176,14 +177,12 @@ def summarise(runs: list[dict], workers: int, threads: int) -> dict:
 
 def make_table(results: dict) -> str:
     head = ("row", "workers", "threads each", "images a second", "CPU ms an image", "peak MB", "growth MB")
-    lines = [f"| {' | '.join(head)} |", "| --- |" + " ---: |" * 6]
-    for name, row in results["rows"].items():
-        keys = ("workers", "threads", "images_per_second", "cpu_ms_an_image", "peak_mb", "growth_mb")
-        lines.append(f"| {' | '.join(map(str, (name, *(row[key] for key in keys))))} |")
-    lines.append(
-        f"\nA worker a core reaches {results['scaling']:.3f} of as many times one worker (wanted: {WANTED}).\n\n"
+    keys = ("workers", "threads", "images_per_second", "cpu_ms_an_image", "peak_mb", "growth_mb")
+    table = markdown_table(head, [(name, *(row[key] for key in keys)) for name, row in results["rows"].items()])
+    return (
+        f"{table}\n\n"
+        f"A worker a core reaches {results['scaling']:.3f} of as many times one worker (wanted: {WANTED}).\n\n"
         f"{results['images']} images of {results['split']}, {results['rounds']} rounds, release {results['weights']}, "
         f"{results['precision']}, {results['machine']}, revision {results['revision'][:12]}. Growth is from the second "
-        "quarter of a run to the last."
+        "quarter of a run to the last.\n"
     )
-    return "\n".join(lines) + "\n"

@@ -22,6 +22,7 @@ from eval.row import Setting
 from eval.rows import ROWS
 from hub.files import replace_file
 from hub.resolve import resolve
+from hub.tables import markdown_table
 from pipeline.datasets import Region, Sample, Source
 from pipeline.geometry import box_of_mask
 from pipeline.training.other_device import CHANGES, other_device
@@ -78,12 +79,12 @@ DEVICES |= {"several": _several, "turned (MRI)": _turned}
 def as_markdown(rows: dict[str, dict]) -> str:
     """A table of Dice: a row a change, a column a source, then the mean and the box recall."""
     sources = list(next(iter(rows.values()))["sources"])
-    lines = [["", *sources, "mean", "box recall"], ["---"] + ["---:"] * (len(sources) + 2)]
+    lines = []
     for name, figures in rows.items():
         macro = figures["macro"]
         own = [figures["sources"].get(source, {}).get("dice") for source in sources]
         lines.append([name, *map(_cell, (*own, macro["dice"], macro["box_recall_50"]))])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return markdown_table(["", *sources, "mean", "box recall"], lines)
 
 
 def _cell(value: float | None) -> str:
@@ -111,6 +112,7 @@ def run(arguments: argparse.Namespace) -> int:
         others = [(source, device(source, sample, seed)) for seed, (source, sample) in enumerate(samples)]
         rows[name] = manifest_figures(list(measure_row(name, ready, others, {})))
     command = f"python -m eval devices --data DATA --split {arguments.split} --limit {arguments.limit}"
+    command += f" --precision {arguments.precision}"
     command += " --true-boxes" if arguments.true_boxes else ""
     with replace_file(arguments.out) as file:
         json.dump(about(arguments.split, command) | {"rows": rows}, file, indent=1)

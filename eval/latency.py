@@ -21,6 +21,7 @@ from eval.measured import write_measured
 from eval.processes import run_once, segment_once
 from hub import WeightsError, resolve
 from hub.revision import git_revision, machine_name
+from hub.tables import markdown_table
 from pipeline import AutoSegmenter
 from pipeline.errors import InputError
 from pipeline.phantoms import write_phantoms
@@ -106,23 +107,24 @@ def make_tables(results: dict) -> str:
     parts = []
     for threads, rows in results["warm"].items():
         head = ["row", *STAGES[:-1], "total", "p90", "times int8 (p10 to p90)", "MB on disk"]
-        lines = [_line(head), _line(["---", *["---:"] * (len(head) - 1)])]
+        lines = []
         for name, row in rows.items():
             stages = [_ms(row["ms"].get(stage)) for stage in STAGES]
             ratio = row.get("times_int8")
             times = f"{ratio['p50']:.2f} ({ratio['p10']:.2f} to {ratio['p90']:.2f})" if ratio else ""
             size = f"{results['bytes'][name] / 1e6:.1f}"
-            lines.append(_line([results["titles"][name], *stages, _ms(row["ms"]["total"], "p90"), times, size]))
-        parts += [f"Warm, {threads} thread{'s' * (threads != '1')}, milliseconds (p50):", "\n".join(lines)]
+            lines.append((results["titles"][name], *stages, _ms(row["ms"]["total"], "p90"), times, size))
+        warm = f"Warm, {threads} thread{'s' * (threads != '1')}, milliseconds (p50):"
+        parts += [warm, markdown_table(head, lines)]
     if results["cold"]:
         head = ["row", "graphs opened", "first image", "peak MB", "`segment` as a whole", "its peak MB"]
-        lines = [_line(head), _line(["---", *["---:"] * (len(head) - 1)])]
+        lines = []
         for name, row in results["cold"].items():
             first, command = row["first_run"], row.get("segment_command", {})
             cells = [first["open_ms"], first["first_ms"], first["peak_mb"]]
             cells += [command.get("wall_ms"), command.get("peak_mb")]
-            lines.append(_line([results["titles"][name], *["" if cell is None else f"{cell:.0f}" for cell in cells]]))
-        parts += ["Cold, a process of its own, milliseconds and MB:", "\n".join(lines)]
+            lines.append((results["titles"][name], *(None if cell is None else f"{cell:.0f}" for cell in cells)))
+        parts += ["Cold, a process of its own, milliseconds and MB:", markdown_table(head, lines)]
     parts += [f"Not run: {results['titles'][name]}: {why}" for name, why in results["not_run"].items()]
     parts.append(
         f"Release {results['weights']['version']} ({results['weights']['sha256'][:12]}), {results['machine']},"
@@ -140,10 +142,6 @@ def phantom_with_one_object(folder: Path, weights: str, precisions: list[str]) -
         if all(len(segment(path)) == 1 for segment in segmenters):
             return path
     raise InputError("--image", "the release finds one object in none of the drawn images", "an image with one object")
-
-
-def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
 
 
 def _ms(value: dict | None, percentile: str = "p50") -> str:

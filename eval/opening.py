@@ -20,6 +20,7 @@ import onnxruntime
 from eval.measured import write_measured
 from hub import resolve
 from hub.revision import git_revision, machine_name
+from hub.tables import markdown_table
 from pipeline.errors import InputError
 from pipeline.runtime import available_cores
 from pipeline.training.noise import noise_feed
@@ -82,18 +83,17 @@ def _kinds(path: Path, threads: int) -> dict[str, int]:
 
 def make_table(results: dict) -> str:
     head = ["graph", "opened", "saved, opened", "saved, opened as it is", "MB", "MB saved", "nodes", "nodes saved"]
-    lines = [head, ["---", *["---:"] * (len(head) - 1)]]
+    lines = []
     for name, row in results["graphs"].items():
         times = [f"{ms:.0f}" for ms in row["open_ms"].values()]
         sizes = [f"{size / 1e6:.1f}" for size in row["bytes"].values()]
-        lines.append([name, *times, *sizes, *(str(nodes["all"]) for nodes in row["nodes"].values())])
-    table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        lines.append((name, *times, *sizes, *(nodes["all"] for nodes in row["nodes"].values())))
     kinds = [
         f"`{name}`, saved: {', '.join(f'{n} {kind}' for kind, n in row['nodes']['saved'].items() if kind != 'all')}."
         for name, row in results["graphs"].items()
     ]
     where = f"Release {results['weights']['version']}, {results['machine']}, revision {results['revision'][:12]}."
-    return "\n\n".join([table, *kinds, f"Milliseconds. {where}"]) + "\n"
+    return "\n\n".join([markdown_table(head, lines), *kinds, f"Milliseconds. {where}"]) + "\n"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from hub.files import replace_file, replace_path
 from hub.revision import machine_name
+from hub.tables import markdown_table
 from pipeline.errors import InputError
 
 _ROOT = Path(__file__).parents[1]
@@ -156,14 +157,15 @@ def measure(source: Path, prepared: Path, workers: int | None) -> dict:
 
 def markdown(found: dict) -> str:
     """Two sentences and a table."""
+    rows = [
+        (name, *(f"{found[key][when]:.0f}" for when in ("warm", "end", "most")))
+        for name, key in (("the largest worker", "worker_mb"), ("the command itself", "command_mb"))
+    ]
     lines = [
         f"{found['images']} images and {found['videos']} videos of {_FRAMES} frames in {found['seconds']:.0f} s: "
         f"{found['images_a_second']} images and frames a second with {found['workers']} workers, {found['machine']}, "
         f"load {found['load_average'][0]:.1f}; {found['images_a_processor_second']} a second of one core.",
         "",
-        "| MB | at a fifth of the time | at the end | most |",
-        "| --- | --- | --- | --- |",
+        markdown_table(("MB", "at a fifth of the time", "at the end", "most"), rows),
     ]
-    for name, key in (("the largest worker", "worker_mb"), ("the command itself", "command_mb")):
-        lines.append(f"| {name} | {' | '.join(f'{found[key][when]:.0f}' for when in ('warm', 'end', 'most'))} |")
     return "\n".join(lines) + "\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from eval.row import REFERENCE
+from hub.tables import markdown_table
 
 _TRUE, _WHOLE = "int8-true", "fp32"
 
@@ -30,17 +31,13 @@ def quantization_lines(results: dict) -> list[str]:
     rows = {name: results["rows"].get(name, {}) for name in (REFERENCE, _WHOLE)}
     if not all("figures" in row for row in rows.values()):
         return []
-    lines = [
-        "What quantization costs:",
-        "",
-        "| precision | Dice | IoU | MB | ms |",
-        "| --- | ---: | ---: | ---: | ---: |",
-    ]
+    cells = []
     for name, row in rows.items():
         macro, size = row["figures"]["macro"], row.get("bytes") or results.get("sizes", {}).get(name)
         scores = [f"{macro[key]['mean']:.3f}" if macro[key] else "-" for key in ("dice", "iou")]
-        cells = [row["title"], *scores, f"{size / 1e6:.1f}" if size else "-"]
-        lines.append("| " + " | ".join([*cells, f"{row['figures']['milliseconds']['p50']:.0f}"]) + " |")
+        milliseconds = f"{row['figures']['milliseconds']['p50']:.0f}"
+        cells.append((row["title"], *scores, f"{size / 1e6:.1f}" if size else "-", milliseconds))
+    lines = ["What quantization costs:", "", markdown_table(("precision", "Dice", "IoU", "MB", "ms"), cells)]
     loss = rows[_WHOLE]["figures"]["less_than_reference"]
     return [*lines, "", f"INT8 has {_said(loss)} less Dice than FP32 on the same images."] if loss else lines
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from eval.published import published
 from eval.questions import boxes_answer, quantization_lines
 from eval.row import REFERENCE
+from hub.tables import markdown_table
 
 COLUMNS = (
     "row",
@@ -76,7 +77,7 @@ def summary_lines(results: dict) -> list[str]:
         lines.append([*kept[:3], dice, *kept[4:]])
     why = "Why a row has no figures stands in [eval/results/table/table.md](eval/results/table/table.md)."
     lacking = any("figures" not in row for row in results["rows"].values())
-    return [*_ruled(lines), "", _origin(results), *(["", why] if lacking else [])]
+    return [_ruled(lines), "", _origin(results), *(["", why] if lacking else [])]
 
 
 def _number(value: dict | None) -> str:
@@ -90,9 +91,9 @@ def _range(value: dict | None, sign: str = "") -> str:
 def markdown(results: dict) -> str:
     """table.md: the table, Dice a source, the questions' answers, and how it was measured."""
     parts = [
-        _ruled(table_lines(results)),
+        [_ruled(table_lines(results))],
         ["Dice a source:"],
-        _source_lines(results),
+        [_source_table(results)],
         boxes_answer(results),
         quantization_lines(results),
         [_origin(results)],
@@ -100,9 +101,8 @@ def markdown(results: dict) -> str:
     return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
 
 
-def _ruled(lines: list[list[str]]) -> list[str]:
-    ruled = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
-    return ["| " + " | ".join(line) + " |" for line in ruled]
+def _ruled(lines: list[list[str]]) -> str:
+    return markdown_table(lines[0], lines[1:], texts=len(lines[0]))
 
 
 def _origin(results: dict) -> str:
@@ -115,12 +115,12 @@ def _origin(results: dict) -> str:
     return " ".join([said, *dict.fromkeys(kept)])
 
 
-def _source_lines(results: dict) -> list[str]:
+def _source_table(results: dict) -> str:
     rows = [row for row in results["rows"].values() if "figures" in row]
     names = list(dict.fromkeys(name for row in rows for name in row["figures"]["sources"]))
-    lines = ["| row | boxes |" + "".join(f" {name} |" for name in names), "| --- | --- |" + " ---: |" * len(names)]
+    lines = []
     for row in rows:
         cells = [row["figures"]["sources"].get(name, {}).get("dice") for name in names]
         boxes = _BOXES.get(row["boxes"], row["boxes"])
-        lines.append(f"| {row['title']} | {boxes} |" + "".join(" |" if c is None else f" {c:.3f} |" for c in cells))
-    return lines
+        lines.append((row["title"], boxes, *(None if cell is None else f"{cell:.3f}" for cell in cells)))
+    return markdown_table(("row", "boxes", *names), lines, texts=2)

@@ -23,6 +23,7 @@ from eval.metrics import dice
 from eval.variants import VARIANTS, Variant
 from hub import Release, resolve
 from hub.revision import git_revision, machine_name
+from hub.tables import markdown_table
 from pipeline.detector import Detector
 from pipeline.errors import InputError
 from pipeline.geometry import union_of
@@ -155,6 +156,9 @@ def _graph(folder: Path, name: str) -> Path:
     return folder / "graphs" / f"{name.replace('/', '_').replace(' ', '_').replace(',', '')}.onnx"
 
 
+_COLUMNS = ("variant", "Dice", "against fp32", "agreement with fp32", "ms", "times as fast as fp32", "MB")
+
+
 def make_table(results: dict) -> str:
     """Markdown, a table a graph."""
     parts = []
@@ -163,23 +167,15 @@ def make_table(results: dict) -> str:
         if not own:
             continue
         fp32 = results["times"].get(f"{graph}/fp32", {})
-        lines = ["| variant | Dice | against fp32 | agreement with fp32 | ms | times as fast as fp32 | MB |"]
-        lines += ["| --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
         row = results["variants"][own[0]]
-        lines.append(f"| fp32 | {row['dice'] - row['gain']:.4f} | | | {fp32.get('ms', '')} | | |")
+        lines = [("fp32", f"{row['dice'] - row['gain']:.4f}", "", "", fp32.get("ms"), "", "")]
         for name in own:
             row, time = results["variants"][name], results["times"].get(name)
-            timed = (
-                f"{time['ms']:.1f} | {time['times_as_fast'][1]:.2f} ({time['times_as_fast'][0]:.2f} to "
-                f"{time['times_as_fast'][2]:.2f})"
-                if time
-                else " | "
-            )
-            lines.append(
-                f"| {row['title']} | {row['dice']:.4f} | {row['gain']:+.4f} | {row['agreement']:.4f} | {timed} |"
-                f" {row['bytes'] / 1e6:.1f} |"
-            )
-        parts += [f"`{graph}`:", "\n".join(lines)]
+            least, middle, most = time["times_as_fast"] if time else (0, 0, 0)
+            timed = (f"{time['ms']:.1f}", f"{middle:.2f} ({least:.2f} to {most:.2f})") if time else ("", "")
+            scores = (f"{row['dice']:.4f}", f"{row['gain']:+.4f}", f"{row['agreement']:.4f}")
+            lines.append((row["title"], *scores, *timed, f"{row['bytes'] / 1e6:.1f}"))
+        parts += [f"`{graph}`:", markdown_table(_COLUMNS, lines)]
     parts.append(
         f"Release {results['weights']['version']} ({results['weights']['sha256'][:12]}), {results['images']} val"
         f" images, {results['machine']}, revision {results['revision'][:12]}."

@@ -31,6 +31,7 @@ from gradio_client.utils import QueueError
 from eval.soak_files import write_soak_files
 from hub.files import replace_file
 from hub.revision import machine_name
+from hub.tables import markdown_table
 from pipeline.errors import InputError
 
 _ROOT = Path(__file__).parents[1]
@@ -386,20 +387,19 @@ def _names(folder: Path) -> list[str]:
 
 def markdown(found: dict) -> str:
     """A table by kind, then what else was counted."""
-    lines = [
-        f"{found['clients']} clients for {found['minutes']:g} minutes on {found['machine']}; load at the end "
-        f"{found['load_average'][0]:.1f}.",
-        "",
-        "| visit | answered | refused in a sentence | queue full | left | strange | p50 s | p95 s | max s |",
-        "| --- " * 9 + "|",
-    ]
+    rows = []
     for kind, of in found["kinds"].items():
         times = [f"{value:.2f}" if value is not None else "" for value in of["seconds"].values()]
         counts = [of["answered"], sum(of["refused"].values()), of["queue_full"], of["left_by_the_client"],
                   sum(of["neither_answer_nor_sentence"].values())]  # fmt: skip
-        lines.append(f"| {' | '.join([kind, *map(str, counts), *times])} |")
+        rows.append((kind, *counts, *times))
     memory = found["memory_mb"]
-    lines += [
+    head = ("visit", "answered", "refused in a sentence", "queue full", "left", "strange", "p50 s", "p95 s", "max s")
+    lines = [
+        f"{found['clients']} clients for {found['minutes']:g} minutes on {found['machine']}; load at the end "
+        f"{found['load_average'][0]:.1f}.",
+        "",
+        markdown_table(head, rows),
         "",
         f"- unhandled errors in the log: {found['unhandled_errors_in_log']}",
         f"- memory: {memory['start']} MB after the warm-up, {memory['end']} MB at rest afterwards "

@@ -23,6 +23,7 @@ from eval.figures import about
 from eval.intervals import mean_with_interval
 from eval.measured import write_measured
 from eval.metrics import dice
+from hub.tables import markdown_table
 from pipeline import AutoSegmenter
 from pipeline.datasets.sequences import LabelledFrames, LabelledSequence, sequences
 from pipeline.errors import InputError
@@ -143,14 +144,14 @@ def summarise(records: list[StackRecord], reference: str) -> list[dict]:
 
 def table(lines: list[dict], reference: str) -> str:
     head = ["source", "kind", "row", "stacks", "patients", "Dice", f"more than `{reference}`", "ms a frame"]
-    rows = [head, ["---", "---", "---", *["---:"] * 5]]
+    rows = []
     for line in lines:
         figures = [_shown(line["dice"]), "" if line["row"] == reference else _shown(line["more_than_reference"], "+")]
         counts = [str(line["stacks"]), str(line["patients"])]
         rows.append(
             [line["source"], line["kind"], line["row"], *counts, *figures, f"{line['milliseconds_a_frame']:.0f}"]
         )
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return markdown_table(head, rows, texts=3) + "\n"
 
 
 def _shown(value: dict | None, sign: str = "") -> str:

@@ -9,6 +9,7 @@ from hub.card_metadata import front_matter, measured_precisions
 from hub.errors import WeightsError
 from hub.release import Release, precision_rank
 from hub.sources import SOURCES, sources_table
+from hub.tables import markdown_table
 
 #: Figures a precision and source, and the head of their column.
 COLUMNS = {"dice": "Dice", "iou": "IoU", "box_recall_50": "box recall"}
@@ -161,15 +162,15 @@ def figures_table(manifest: Mapping) -> str:
     if not precisions:
         return "No figures were measured for this release yet."
     heads = [f"{head} {precision}" for precision in precisions for head in COLUMNS.values()]
-    rows = ["| source | class | images |" + "".join(f" {head} |" for head in heads)]
-    rows.append("| --- | --- | ---: |" + " ---: |" * len(heads))
+    rows = []
     for name in dict.fromkeys(name for precision in precisions for name in figures[precision].get("sources", {})):
         cells = [figures[precision].get("sources", {}).get(name, {}) for precision in precisions]
         known = {key: value for cell in cells for key, value in cell.items()}
-        rows.append(f"| {name} | {known.get('class', '-')} | {known.get('images', '-')} |" + _numbers(cells))
-    rows.append("| **mean over sources** | | |" + _numbers([figures[p].get("macro", {}) for p in precisions]))
+        rows.append((name, known.get("class", "-"), known.get("images", "-"), *_numbers(cells)))
+    rows.append(("**mean over sources**", "", "", *_numbers([figures[p].get("macro", {}) for p in precisions])))
     medians = [f"{p} {figures[p]['total_ms_median']:.0f} ms" for p in precisions if "total_ms_median" in figures[p]]
-    lines = [f"The {figures.get('split', 'test')} split, with automatic boxes.", "", *rows]
+    table = markdown_table(("source", "class", "images", *heads), rows, texts=2)
+    lines = [f"The {figures.get('split', 'test')} split, with automatic boxes.", "", table]
     if any("dice_95" in figures[precision].get("macro", {}) for precision in precisions):
         lines += ["", "In brackets: 95 % intervals, by patient."]
     if medians:
@@ -187,38 +188,35 @@ def failures_table(manifest: Mapping) -> str:
     sources = figures[precisions[0]].get("sources", {}) if precisions else {}
     if not sources:
         return "No figures were measured for this release yet."
-    rows = [
-        f"{precisions[0]}, the {figures.get('split', 'test')} split, the weakest source first.",
-        "",
-        "| source | class | Dice | boxes missed | false boxes an image without any truth | such images |",
-        "| --- | --- | ---: | ---: | ---: | ---: |",
-    ]
+    rows = []
     for name, cells in sorted(sources.items(), key=lambda item: item[1].get("dice") or 0):
         recall, false = cells.get("box_recall_50"), cells.get("false_positives_per_empty_image")
         missed = "-" if recall is None else f"{100 * (1 - recall):.0f} %"
         dice = "-" if cells.get("dice") is None else f"{cells['dice']:.3f}"
         told = "-" if false is None else f"{false:.2f}"
-        row = (name, cells.get("class", "-"), dice, missed, told, cells.get("empty_images", "-"))
-        rows.append(f"| {' | '.join(map(str, row))} |")
-    return "\n".join(rows)
+        rows.append((name, cells.get("class", "-"), dice, missed, told, cells.get("empty_images", "-")))
+    head = ("source", "class", "Dice", "boxes missed", "false boxes an image without any truth", "such images")
+    said = f"{precisions[0]}, the {figures.get('split', 'test')} split, the weakest source first."
+    return f"{said}\n\n{markdown_table(head, rows, texts=2)}"
 
 
 def quantization_table(manifest: Mapping) -> str:
     """What each precision costs and gives, as Markdown; the loss to fp32 where both were measured."""
     figures, sizes = manifest.get("figures") or {}, manifest.get("precisions", {})
     macros = {name: figures[name].get("macro", {}) for name in measured_precisions(figures)}
-    rows = ["| precision | onnx files | Dice | IoU | box recall | less Dice than fp32 | median time |"]
-    rows.append("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    rows = []
     whole = macros.get("fp32", {}).get("dice")
     for name in sorted(sizes, key=precision_rank):
         macro, time = macros.get(name, {}), figures.get(name, {}).get("total_ms_median")
         loss = "-" if None in (whole, macro.get("dice")) or name == "fp32" else f"{whole - macro['dice']:.4f}"
-        row = [name, f"{sizes[name].get('bytes', 0) / 1e6:.1f} MB", *(_number(macro.get(key)) for key in COLUMNS)]
-        rows.append(f"| {' | '.join([*row, loss, '-' if time is None else f'{time:.0f} ms'])} |")
+        size, numbers = f"{sizes[name].get('bytes', 0) / 1e6:.1f} MB", (_number(macro.get(key)) for key in COLUMNS)
+        rows.append((name, size, *numbers, loss, "-" if time is None else f"{time:.0f} ms"))
+    head = ("precision", "onnx files", "Dice", "IoU", "box recall", "less Dice than fp32", "median time")
+    lines = [markdown_table(head, rows)]
     missing = [name for name in sorted(sizes, key=precision_rank) if name not in macros]
     if missing and macros:
-        rows += ["", f"Not measured on this split: {', '.join(missing)}."]
-    return "\n".join(rows)
+        lines += ["", f"Not measured on this split: {', '.join(missing)}."]
+    return "\n".join(lines)
 
 
 def fill(text: str, mark: str, content: str) -> str:
@@ -234,8 +232,8 @@ def fill_readme(text: str, manifest: Mapping) -> str:
     return fill(fill(text, "figures", figures_table(manifest)), "sources", sources_table())
 
 
-def _numbers(cells: list[Mapping]) -> str:
-    return "".join(f" {_with_interval(cell, key)} |" for cell in cells for key in COLUMNS)
+def _numbers(cells: list[Mapping]) -> list[str]:
+    return [_with_interval(cell, key) for cell in cells for key in COLUMNS]
 
 
 def _with_interval(cell: Mapping, key: str) -> str:

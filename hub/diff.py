@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping
 
 from hub.card import COLUMNS
 from hub.release import Release, precision_rank
+from hub.tables import markdown_table
 
 _NOTHING = "-"
 
 
 def difference(first: Release, second: Release) -> str:
     """What two releases differ in, as a Markdown table: a row a thing, a column a release, and what changed."""
-    rows = [("", _name(first), _name(second), "change"), ("---", "---:", "---:", "---:")]
-    rows += [*_files(first, second), *_classes(first, second), *_figures(first, second)]
-    lines = [f"| {' | '.join(row)} |" for row in rows]
+    rows = [*_files(first, second), *_classes(first, second), *_figures(first, second)]
+    lines = [markdown_table(("", _name(first), _name(second), "change"), rows)]
     splits = {release.manifest.get("figures", {}).get("split", "test") for release in (first, second)}
     if len(splits) > 1:
         lines += ["", f"The figures are of different splits: {', '.join(sorted(splits))}."]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from hub.tables import markdown_table
+
 
 @dataclass(frozen=True)
 class Source:
@@ -50,9 +52,9 @@ SOURCES = {
 def sources_table(names: Iterable[str] = SOURCES) -> str:
     """Data sets and their terms, a Markdown table. A set that isn't known here is a user's own."""
     own = Source("", "", "", "its owner's")
-    rows = ["| data set | images | what is labelled | terms |", "| --- | --- | --- | --- |"]
+    rows = []
     for name in names:
         source = SOURCES.get(name, own)
         title = f"{source.title} (`{name}`)" if source.title else f"`{name}`"
-        rows.append(f"| {title} | {source.modality} | {source.labelled} | {source.terms} |")
-    return "\n".join(rows)
+        rows.append((title, source.modality, source.labelled, source.terms))
+    return markdown_table(("data set", "images", "what is labelled", "terms"), rows, texts=4)

@@ -24,6 +24,7 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from hub.files import replace_file
+from hub.tables import markdown_table
 from pipeline.datasets import CLASSES, Sample, Source, read_source
 from pipeline.datasets.contact_sheet import draw_contact_sheet
 from pipeline.datasets.image_files import is_grey
@@ -210,6 +211,9 @@ def _write_split(path: Path, rows: Callable[[], Iterator[dict]], categories: lis
         file.write("}\n")
 
 
+_COLUMNS = ("source", "modality", "classes", *SPLITS, "patients", "regions", "images without any", "missing")
+
+
 def _summary(sources: list[Source], rows_of: dict[str, Iterator[dict]]) -> str:
     counts: dict[str, Counter] = {source.name: Counter() for source in sources}
     patients: dict[str, set] = {source.name: set() for source in sources}
@@ -220,16 +224,13 @@ def _summary(sources: list[Source], rows_of: dict[str, Iterator[dict]]) -> str:
             counts[name]["regions"] += len(row["annotations"])
             counts[name]["empty"] += not row["annotations"]
             patients[name].add(row["image"]["patient"])
-    lines = [
-        "| source | modality | classes | train | val | test | patients | regions | images without any | missing |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    rows = []
     for source in sources:
         of = counts[source.name]
         cells = [source.name, source.modality, ", ".join(source.classes), *(of[split] for split in SPLITS)]
         cells += [len(patients[source.name]), of["regions"], of["empty"], len(source.missing)]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return "\n".join(lines) + "\n"
+        rows.append(cells)
+    return markdown_table(_COLUMNS, rows, texts=3) + "\n"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -27,7 +27,8 @@ def test_a_row_a_change_on_the_same_images(data, tmp_path, release, capsys):
     found = json.loads(out.read_text())
     names = ["as it is", *(change.__name__.replace("_", " ") for change in CHANGES), "several", "turned (MRI)"]
     assert list(found["rows"]) == names
-    assert found["command"] == "python -m eval devices --data DATA --split test --limit 210 --true-boxes"
+    options = "--split test --limit 210 --precision int8 --true-boxes"
+    assert found["command"] == f"python -m eval devices --data DATA {options}"
     assert all(row["sources"]["hc18_mini"]["images"] == 2 for row in found["rows"].values())
     table = [line.split(" | ") for line in capsys.readouterr().out.splitlines()]
     assert [cells[0] for cells in table] == ["| ", "| ---", *(f"| {name}" for name in names)]

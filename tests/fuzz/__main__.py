@@ -18,6 +18,7 @@ from collections import Counter, defaultdict
 from itertools import islice
 from pathlib import Path
 
+from hub.tables import markdown_table
 from tests.fuzz.pool import Told, run_pool
 from tests.fuzz.seeds import KINDS
 from tests.fuzz.worker import bomb_count, input_of
@@ -41,7 +42,7 @@ def kinds_here(wanted: list[str] | None = None) -> list[str]:
 
 def summary(told: list[Told]) -> str:
     """A table by kind, then each kind's distinct sentences, without names and numbers, and how often they came."""
-    lines = ["| kind | inputs | good | refused | faults | longest s | most MB |", "| --- " * 7 + "|"]
+    rows = []
     by_kind: dict[str, list[Told]] = defaultdict(list)
     for each in told:
         by_kind[each.kind].append(each)
@@ -49,7 +50,8 @@ def summary(told: list[Told]) -> str:
         counts = Counter(each.outcome for each in found)
         longest, most = max(each.seconds for each in found), max(each.peak_mb for each in found)
         cells = [kind, len(found), counts["good"], counts["refused"], counts["fault"], f"{longest:.1f}", f"{most:.0f}"]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
+        rows.append(cells)
+    lines = [markdown_table(("kind", "inputs", "good", "refused", "faults", "longest s", "most MB"), rows)]
     for kind, found in by_kind.items():
         lines += ["", f"## {kind}", ""]
         sentences = Counter(_general(each.said) for each in found if each.outcome == "refused")

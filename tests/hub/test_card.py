@@ -79,7 +79,7 @@ def test_card_names_only_the_sets_it_was_trained_on(release_folder):
 
 def test_sources_table_has_a_row_a_set_and_knows_a_users_own():
     assert len(sources_table().splitlines()) == 2 + len(SOURCES)
-    assert sources_table(["mine"]).splitlines()[2] == "| `mine` |  |  | its owner's |"
+    assert sources_table(["mine"]).splitlines()[2] == "| `mine` | | | its owner's |"
 
 
 def test_fill_replaces_what_is_between_the_marks():
