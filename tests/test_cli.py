@@ -272,6 +272,7 @@ def test_ctrl_c_is_one_line_and_leaves_whole_files(segment, release, phantoms, t
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline", "segment", *map(str, copies), "--out", tmp_path / "out", *words],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        pipesize=4096,  # so full after a few dozen lines that a run can't end before the signal comes
     )  # fmt: skip
     assert process.stdout.readline()
     process.send_signal(signal.SIGINT)
