@@ -54,9 +54,9 @@ class Budget:
 
 
 def learning_rate(budget: Budget, peak: float, warmup: int) -> float:
-    """Linear warm-up over so many steps, then a cosine down to 2 % of the peak."""
+    """Linear warm-up over so many steps, 0 for none, then a cosine down to 2 % of the peak."""
     cosine = 0.02 + 0.98 * (1 + math.cos(math.pi * budget.share)) / 2
-    return peak * cosine * min(1.0, (budget.step + 1) / warmup)
+    return peak * cosine * min(1.0, (budget.step + 1) / max(1, warmup))
 
 
 class MovingAverage:

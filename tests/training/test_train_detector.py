@@ -289,7 +289,9 @@ def test_average_precision_of_known_boxes(prepared):
 
 
 @pytest.mark.parametrize(
-    ("step", "expected"), [(0, 0.1), (9, 1.0), (500, 0.51), (1000, 0.02)], ids=["start", "warm", "half", "end"]
+    ("warmup", "step", "expected"),
+    [(10, 0, 0.1), (10, 9, 1.0), (10, 500, 0.51), (10, 1000, 0.02), (0, 0, 1.0)],
+    ids=["start", "warm", "half", "end", "no warm-up"],
 )
-def test_learning_rate(step, expected):
-    assert learning_rate(Budget(steps=1000, step=step), 1.0, warmup=10) == pytest.approx(expected, rel=0.02)
+def test_learning_rate(warmup, step, expected):
+    assert learning_rate(Budget(steps=1000, step=step), 1.0, warmup) == pytest.approx(expected, rel=0.02)
