@@ -39,10 +39,10 @@ def build_fused(num_classes: int) -> nn.Module:
     return detector.train()
 
 
-def load_fused(path: Path, num_classes: int) -> nn.Module:
+def load_fused(path: Path, num_classes: int | None = None) -> nn.Module:
     """`build_fused` with the weights of a released graph; of another number of classes, all but its class layers.
 
-    Raises InputError where it is no YOLO-NAS-S.
+    None takes as many classes as the graph has. Raises InputError where it is no YOLO-NAS-S.
     """
     try:
         graph = onnx.load(path)
@@ -51,7 +51,7 @@ def load_fused(path: Path, num_classes: int) -> nn.Module:
     restore_float(graph)
     values = {weight.name: to_array(weight) for weight in graph.graph.initializer}
     values |= {node.output[0]: to_array(node.attribute[0].t) for node in graph.graph.node if node.op_type == "Constant"}
-    detector = build_fused(num_classes)
+    detector = build_fused(num_classes or _classes_in(graph.graph, values, path))
     state = detector.state_dict()
     lacking = {name for name in state if name.endswith((".weight", ".bias"))}
     for name in state:
@@ -78,6 +78,14 @@ def load_fused(path: Path, num_classes: int) -> nn.Module:
         raise InputError(path, f"lacks {len(lacking)} weights such as {min(lacking)}", _EXPECTED)
     detector.load_state_dict(state)
     return detector
+
+
+def _classes_in(graph: onnx.GraphProto, values: dict[str, np.ndarray], path: Path) -> int:
+    """How many classes a detector's graph tells apart."""
+    for node in graph.node:
+        if ".cls_pred" in _module_of(node.name) and (weights := _weights_of(node, values)):
+            return len(weights["weight"])
+    raise InputError(path, "no layer that tells classes apart", _EXPECTED)
 
 
 def _module_of(node: str) -> str:

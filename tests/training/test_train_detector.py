@@ -13,8 +13,11 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import cv2  # noqa: E402
+import onnx  # noqa: E402
+from onnx.numpy_helper import from_array, to_array  # noqa: E402
 
 from hub.revision import git_revision  # noqa: E402
+from pipeline import cli  # noqa: E402
 from pipeline.errors import InputError  # noqa: E402
 from pipeline.training import train_detector  # noqa: E402
 from pipeline.training.architectures import build_detector  # noqa: E402
@@ -25,7 +28,7 @@ from pipeline.training.export import detector_onnx, save_graph, store_half  # no
 from pipeline.training.fused_detector import load_fused, ordinary_weights  # noqa: E402
 from pipeline.training.mask_loss import UNKNOWN, mask_loss  # noqa: E402
 from pipeline.training.prepared import PreparedSplit  # noqa: E402
-from pipeline.training.progress import Budget, learning_rate, read_weights  # noqa: E402
+from pipeline.training.progress import Budget, learning_rate, read_weights, save_weights  # noqa: E402
 from pipeline.training.record import plot_log, read_record  # noqa: E402
 from tests.training.drawn import draw_prepared  # noqa: E402
 
@@ -138,6 +141,37 @@ def test_other_classes_keep_all_but_the_class_layers(released):
         name for name in same if same[name].shape != other[name].shape or not torch.equal(same[name], other[name])
     }
     assert changed == {f"heads.head{level}.cls_pred.{kind}" for level in (1, 2, 3) for kind in ("weight", "bias")}
+
+
+def test_mean_of_released_detectors(released, tmp_path):
+    """As each where both are the same; and where one is surer of its classes, half as much surer."""
+    path = released[1]
+    surer = onnx.load(path)
+    for weights in surer.graph.initializer:
+        if "cls_pred.bias" in weights.name:
+            weights.CopyFrom(from_array(to_array(weights) + 1, weights.name))
+    onnx.save(surer, tmp_path / "surer.onnx")
+    images = torch.rand(1, 3, 320, 320)
+    found = []
+    for other in (path, tmp_path / "surer.onnx"):
+        out = tmp_path / "mean.safetensors"
+        assert cli.main(["average", str(path), str(other), "--out", str(out)]) == 0
+        mean = build_detector(2).eval()
+        mean.load_state_dict(read_weights(out))
+        with torch.no_grad():
+            found.append(mean(images)[0])
+    with torch.no_grad():
+        boxes, scores = load_fused(path).eval()(images)[0]
+    torch.testing.assert_close(found[0][1], scores, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(found[1][0], boxes, rtol=1e-3, atol=0.02)
+    torch.testing.assert_close(found[1][1].logit() - scores.logit(), torch.full_like(scores, 0.5), rtol=0, atol=0.02)
+
+
+def test_a_graph_and_weights_have_no_mean(released, tmp_path, capsys):
+    save_weights(released[0].state_dict(), tmp_path / "detector.safetensors")
+    files = [str(released[1]), str(tmp_path / "detector.safetensors")]
+    assert cli.main(["average", *files, "--out", str(tmp_path / "mean.safetensors")]) == 2
+    assert "graphs alone, or weights alone" in capsys.readouterr().err
 
 
 def test_what_is_no_detector_is_refused(tmp_path):
