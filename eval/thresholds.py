@@ -1,11 +1,11 @@
 """Pick each class's least score on val: what covers the truth best, with few enough boxes in empty images.
 
 A rule is a threshold, and a share of the surest score of the class in the image. Its value is the mean IoU of the union
-of found boxes with the union of true boxes over images with truth, less what its false boxes cost: those in an image of
-its source without any truth, and those in an image of another source. Each class starts with its rule for the dearest
-false box; then, again and again, the class that gains most IoU a false box goes to its next cheaper one, as long as an
-empty image holds at most `--false-boxes`, the mean over the sources that have such images. Boxes that the release
-drops, since the image is of another kind (`pipeline.scope`), count for nothing.
+of found boxes with the union of true boxes over images with truth, less what its false boxes cost: those in an image
+without any truth, and those in an image with truth of another class, each the mean over sources. Each class starts with
+its rule for the dearest false box; then, again and again, the class that gains most IoU a false box goes to its next
+cheaper one, as long as an empty image holds at most `--false-boxes`, the mean over the sources that have such images.
+Boxes that the release drops, since the image is of another kind (`pipeline.scope`), count for nothing.
 
 Scores are not known to the last digit: another precision moves them, and so does another image of the same patient. So
 each image counts several times, with scores that are off by a few hundredths; a rule that a single score's next digit
@@ -34,7 +34,7 @@ _GRID = 128
 _THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(2, 15))
 _SHARES = (0.0, 0.5, 0.7, 0.8, 0.9, 1.0)
 #: Of a false box, in IoU of an image.
-_COSTS = tuple(round(0.05 * step, 2) for step in range(2, 21))
+_COSTS = tuple(round(0.02 * step, 2) for step in range(5, 151))
 _FALSE_BOXES = 0.1
 #: How far a score may be off (standard deviation), and how often each image counts, the first time as it is.
 _SPREAD, _COPIES = 0.03, 6
@@ -77,7 +77,7 @@ class Rule:
     threshold : 0..1
     share : of the surest score of the class in the image, 0..1
     overlap : mean IoU of found with true boxes, over images with truth
-    false_boxes : boxes an image of the own source without truth, plus boxes an image of other sources
+    false_boxes : boxes an image without truth, plus boxes an image with truth of another class, means over sources
     """
 
     threshold: float
@@ -105,19 +105,20 @@ def shaken(looks: list[Look], seed: int = 0) -> list[Look]:
 
 def rules_of(
     class_id: int,
-    own: list[Look],
-    others: list[Look],
+    looks: dict[int, list[Look]],
     thresholds: tuple[float, ...] = _THRESHOLDS,
     shares: tuple[float, ...] = _SHARES,
 ) -> list[Rule]:
-    """Every rule for a class, tried on images of its own source and of others."""
-    right = [_Right(look, look.of(class_id)) for look in own if len(look.true)]
-    wrong = [[look.of(class_id) for look in looks] for looks in (_empty(own), others)]
+    """Every rule for a class, tried on the images of its own source and of others; `looks` by their class's id."""
+    right = [_Right(look, look.of(class_id)) for look in _labelled(looks[class_id])]
+    empty = [_empty(of) for of in looks.values()]
+    strange = [_labelled(of) for other, of in looks.items() if other != class_id]
+    wrong = [[[look.of(class_id) for look in of] for of in some if of] for some in (empty, strange)]
     rules = []
     for rule in itertools.starmap(Rule, itertools.product(thresholds, shares)):
         overlaps = [image.overlap(rule) for image in right]
-        false = [[rule.count(found) for found in of_some] for of_some in wrong]
-        cost = sum(float(np.mean(counts or [0])) for counts in false)
+        means = [[np.mean([rule.count(found) for found in of]) for of in some] for some in wrong]
+        cost = sum(float(np.mean(some or [0])) for some in means)
         rules.append(replace(rule, overlap=float(np.mean(overlaps or [0])), false_boxes=cost))
     return rules
 
@@ -156,9 +157,8 @@ def choose(looks: dict[int, list[Look]], most: float) -> dict[int, Rule]:
     """A rule for each class, with which at most `most` boxes are in an empty image where that can be. `looks` are those
     of a class's source, by the class's id."""
     chosen, cheaper = {}, {}
-    for class_id, own in looks.items():
-        others = [look for other, of in looks.items() if other != class_id for look in of]
-        rules = rules_of(class_id, own, others)
+    for class_id in looks:
+        rules = rules_of(class_id, looks)
         dearest_first = (best_rule(rules, cost) for cost in reversed(_COSTS))
         chosen[class_id], *cheaper[class_id] = dict.fromkeys(dearest_first)
     while True:
@@ -180,6 +180,10 @@ def _gain(rule: Rule, cheaper: Rule) -> float:
 
 def _empty(looks: list[Look]) -> list[Look]:
     return [look for look in looks if not len(look.true)]
+
+
+def _labelled(looks: list[Look]) -> list[Look]:
+    return [look for look in looks if len(look.true)]
 
 
 def overlap(look: Look, boxes: np.ndarray) -> float:

@@ -39,7 +39,7 @@ def look(found: list, scores: list, true: list, class_id: int = 1) -> Look:
     ],
 )
 def test_best_rule(own, others, expected):
-    best = best_rule(rules_of(1, own, others, (0.2, 0.4, 0.6), (0.0, 0.8)), 0.5)
+    best = best_rule(rules_of(1, {1: own, 2: others}, (0.2, 0.4, 0.6), (0.0, 0.8)), 0.5)
     assert (best.threshold, best.share, best.overlap) == pytest.approx(expected)
 
 
@@ -81,11 +81,21 @@ def test_boxes_of_all_classes_are_false_in_an_empty_image_and_sources_count_alik
     assert false_boxes(looks, rules) == (1.0 + 1.0) / 2
 
 
+def test_a_false_box_costs_what_its_source_counts():
+    """In one of two empty images of a source, and in a tenth of another's images with truth, however many there are."""
+    found, none = look([WRONG], [0.5], [], 1), look([], [], [], 1)
+    labelled = [look([WRONG] if place < 2 else [], [0.5] if place < 2 else [], [RIGHT], 1) for place in range(20)]
+    looks = {1: [look([RIGHT], [0.9], [RIGHT], 1)], 2: labelled, 3: [found, none], 4: [none] * 50}
+    [low, high] = rules_of(1, looks, (0.4, 0.6), (0.0,))
+    assert low.false_boxes == pytest.approx((0.5 + 0) / 2 + 0.1)
+    assert high.false_boxes == 0
+
+
 def test_a_single_score_does_not_decide():
     """As the scores are, a share of 0.9 parts right from wrong; a little off, it often does not."""
     looks = [look([RIGHT, WRONG], [0.8, 0.8 * share], [RIGHT]) for share in (0.4, 0.5, 0.6, 0.895)]
     looks += [look([RIGHT, WRONG], [0.8, 0.8 * share], [RIGHT, WRONG]) for share in (0.905, 0.95, 0.96, 0.97)]
-    plain, off = ({rule.share: rule for rule in rules_of(1, of, [], (0.3,))} for of in (looks, shaken(looks)))
+    plain, off = ({rule.share: rule for rule in rules_of(1, {1: of}, (0.3,))} for of in (looks, shaken(looks)))
     assert plain[0.9].overlap == 1.0
     assert off[0.9].overlap < 0.95
 
