@@ -11,7 +11,7 @@ from hub.errors import WeightsError
 from hub.reference import Reference, is_version, tag_of
 from hub.release import MANIFEST, Release
 
-EMBEDDED = Path(__file__).parent / "v1.6.0"
+EMBEDDED = Path(__file__).parent / "v1.7.0"
 
 
 def resolve(weights: str | Path = "embedded") -> Release:
