@@ -241,9 +241,9 @@ def test_diff_of_two_versions(machine, loopback, commit, tmp_path):
     done = machine.hub("diff", "user/weights@v1.0.0", other)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0] == f"|  | 1.0.0 ({commit[:12]}) | 1.1.0 | change |"
+    assert lines[0] == f"| | 1.0.0 ({commit[:12]}) | 1.1.0 | change |"
     assert "| mean over sources, Dice int8 | 0.800 | 0.825 | +0.025 |" in lines
-    assert "| class polyp, id | 2 | 2 |  |" in lines
+    assert "| class polyp, id | 2 | 2 | |" in lines
     assert "| onnx/int8, MB | 0.5 | 0.5 | +0.0 |" in lines
     assert [line for line in lines if line.startswith("| training/detector.safetensors") and "other content" in line]
 
