@@ -62,7 +62,7 @@ def test_a_float_variant_costs_nothing(release, prepared):
 
 
 def test_a_broken_graph_shows(release, prepared, tmp_path, monkeypatch):
-    """The encoder of another size of numbers: agreement falls, about boxes that no detector has to find."""
+    """An encoder whose every block is given the opposite: agreement falls, about boxes that no detector has to find."""
     import onnx
 
     from pipeline.training.export import restore_float
@@ -70,7 +70,7 @@ def test_a_broken_graph_shows(release, prepared, tmp_path, monkeypatch):
     graph = onnx.load(release.file("onnx/fp32/image_encoder.onnx"))
     restore_float(graph)
     for weight in graph.graph.initializer:
-        if weight.name == "blocks.5.norm1.weight":
+        if weight.name.endswith(".norm1.weight"):
             weight.CopyFrom(onnx.numpy_helper.from_array(-8 * onnx.numpy_helper.to_array(weight), weight.name))
     path = tmp_path / "broken.onnx"
     onnx.save(graph, path)
@@ -79,7 +79,7 @@ def test_a_broken_graph_shows(release, prepared, tmp_path, monkeypatch):
     questions = ask(release, prepared, 2, None)
     assert all(question.union.any() for question in questions)
     found = judge(VARIANTS["encoder"], questions, Parts.open(release, None, image_encoder=path))
-    assert found["agreement"] < 0.999
+    assert found["agreement"] < 0.99
 
 
 def test_the_command(release, prepared, tmp_path, capsys):
