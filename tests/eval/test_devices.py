@@ -31,7 +31,7 @@ def test_a_row_a_change_on_the_same_images(data, tmp_path, release, capsys):
     assert found["command"] == f"python -m eval devices --data DATA {options}"
     assert all(row["sources"]["hc18_mini"]["images"] == 2 for row in found["rows"].values())
     table = [line.split(" | ") for line in capsys.readouterr().out.splitlines()]
-    assert [cells[0] for cells in table] == ["| ", "| ---", *(f"| {name}" for name in names)]
+    assert [cells[0] for cells in table] == ["|", "| ---", *(f"| {name}" for name in names)]
     assert table[2][-2:] == [f"{found['rows']['as it is']['macro']['dice']:.3f}", "1.000 |"]
 
     source = read_sources(data, ("fetal_head",))[0]
