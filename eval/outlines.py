@@ -68,17 +68,16 @@ def choose(label: str, own: Asked, true: Asked) -> tuple[Shapes, float, float]:
     def value(shapes: Shapes) -> float:
         return float(np.average([asked.dice(label, shapes) for asked in (own, true)], weights=_WEIGHTS))
 
-    def tried(shapes: Shapes, part: str, values: Iterable[float]) -> list[Tried]:
+    def tried(shapes: Shapes, part: str, values: Iterable[str | float]) -> list[Tried]:
         each = [replace(shapes, **{part: {label: one}}) for one in values]
         return [(shapes, value(shapes)) for shapes in each]
 
+    bare = Shapes(), value(Shapes())
     found = []
-    for outline in (None, *SHAPES):
-        shapes = Shapes({label: outline} if outline else {})
-        chosen = shapes, value(shapes)
-        chosen = _best([chosen, *tried(chosen[0], "ellipses", _ELLIPSES)])
-        found.append(_best([chosen, *tried(chosen[0], "offsets", _OFFSETS)]))
-    return *_best(found), value(Shapes())
+    for outlined in (bare, *tried(Shapes(), "outlines", SHAPES)):
+        leaning = _best([outlined, *tried(outlined[0], "ellipses", _ELLIPSES)])
+        found.append(_best([leaning, *tried(leaning[0], "offsets", _OFFSETS)]))
+    return *_best(found), bare[1]
 
 
 def _best(tried: list[Tried]) -> Tried:

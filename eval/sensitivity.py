@@ -170,9 +170,10 @@ def make_table(results: dict) -> str:
         row = results["variants"][own[0]]
         lines = [("fp32", f"{row['dice'] - row['gain']:.4f}", "", "", fp32.get("ms"), "", "")]
         for name in own:
-            row, time = results["variants"][name], results["times"].get(name)
-            least, middle, most = time["times_as_fast"] if time else (0, 0, 0)
-            timed = (f"{time['ms']:.1f}", f"{middle:.2f} ({least:.2f} to {most:.2f})") if time else ("", "")
+            row, timed = results["variants"][name], ("", "")
+            if time := results["times"].get(name):
+                least, middle, most = time["times_as_fast"]
+                timed = (f"{time['ms']:.1f}", f"{middle:.2f} ({least:.2f} to {most:.2f})")
             scores = (f"{row['dice']:.4f}", f"{row['gain']:+.4f}", f"{row['agreement']:.4f}")
             lines.append((row["title"], *scores, *timed, f"{row['bytes'] / 1e6:.1f}"))
         parts += [f"`{graph}`:", markdown_table(_COLUMNS, lines)]

@@ -48,14 +48,10 @@ result = segmenter("scan.png")
 `pipeline` is the package of the AutoMedSeg repository. Only the files of the chosen precision are fetched, and the size
 and sha256 of each are checked against `manifest.json`.
 
-| precision | onnx files | note |
-| --- | --- | --- |
 {precisions}
 
 ## Classes
 
-| id | name | score threshold |
-| --- | --- | --- |
 {classes}
 
 ## Intended use
@@ -117,11 +113,11 @@ def model_card(release: Release, repo: str = "user/repo") -> str:
     manifest, detector = release.manifest, release.config["detector"]
     thresholds = detector.get("class_thresholds", {})
     classes = [
-        f"| {entry['id']} | {entry['name']} | {thresholds.get(entry['name'], detector['score_threshold'])} |"
+        (entry["id"], entry["name"], thresholds.get(entry["name"], detector["score_threshold"]))
         for entry in release.config["classes"]
     ]
     precisions = [
-        f"| {name} | {entry.get('bytes', 0) / 1e6:.1f} MB | {entry.get('note', '')} |"
+        (name, f"{entry.get('bytes', 0) / 1e6:.1f} MB", entry.get("note"))
         for name, entry in sorted(manifest.get("precisions", {}).items(), key=lambda item: precision_rank(item[0]))
     ]
     sources = _trained_sources(manifest)
@@ -139,8 +135,8 @@ def model_card(release: Release, repo: str = "user/repo") -> str:
         year=str(manifest.get("created", "unknown"))[:4],
         version=release.version,
         precision=default,
-        precisions="\n".join(precisions),
-        classes="\n".join(classes),
+        precisions=markdown_table(("precision", "onnx files", "note"), precisions, texts=3),
+        classes=markdown_table(("id", "name", "score threshold"), classes, texts=3),
         figures=figures_table(manifest),
         training=_training(manifest),
         sources=sources_table(sources),

@@ -44,7 +44,7 @@ def test_too_wide_outlines_go_further_in():
 def test_a_bitten_ellipse_becomes_whole():
     bitten = np.where(ellipse(50, 34, 9, 6) > 0, -2, ellipse(30, 34, 20, 12)).astype(np.float32)
     chosen, after, before = choose("polyp", *[asked(bitten, TRUE, BOX)] * 2)
-    assert chosen != Shapes() and after > before + 0.03
+    assert chosen.ellipses and after > before + 0.03
 
 
 def test_both_kinds_of_boxes_count_and_the_own_ones_more():
